@@ -263,7 +263,7 @@ class Spot:
     depth: int    # unrolled; -1 before the first block, number of depths after the last
     call: int     # which call of the module
     order: tuple  # sorts spots in forward order
-    tap: Tap
+    tap: Tap = field(compare=False)
 
 @dataclass
 class Anatomy:
