@@ -1,0 +1,48 @@
+# Needs python 3.11+ with venv (Debian: apt-get install python3-venv), make and bash. No environment has to be active.
+PY   := .venv/bin/python
+ARGS ?= -p seed 3
+OUT  ?= out.ipynb
+
+.PHONY: help setup run test lab check sync readme wheel clean distclean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo 'make run ARGS="-p seed 4 -p max_samples 100" OUT=out4.ipynb    other parameters'
+	@echo 'make test NB=nbs/00_core.ipynb FLAGS=slow WORKERS=2            some notebooks, slow cells too'
+	@echo 'make setup PYTHON=python3.12 TORCH_ARGS="--index-url URL"      another python, another torch build'
+
+setup: ## virtual environment in .venv, pinned packages, embedded model (done once)
+	@PYTHON='$(PYTHON)' TORCH_ARGS='$(TORCH_ARGS)' bash tools/setup.sh
+
+run: setup ## the main job: execute nbs/run_exp.ipynb into out.ipynb
+	.venv/bin/papermill nbs/run_exp.ipynb '$(OUT)' $(ARGS)
+
+test: setup ## generated files in step with the notebooks? then every notebook through nbdev_test
+	$(PY) tools/checks.py
+	$(PY) tools/sync_check.py
+	$(PY) tools/run_tests.py $(if $(NB),--path '$(NB)') $(if $(FLAGS),--flags '$(FLAGS)') $(if $(WORKERS),--n_workers $(WORKERS))
+
+check: setup ## only the checks of `make test`, seconds
+	$(PY) tools/checks.py
+	$(PY) tools/sync_check.py
+
+sync: setup ## write the generated files: modules, cleaned notebooks, README
+	$(PY) tools/sync_check.py --fix
+
+readme: setup ## README.md from nbs/index.ipynb
+	$(PY) tools/readme.py
+
+lab: setup ## JupyterLab on nbs/
+	$(PY) -m jupyterlab nbs
+
+wheel: setup ## build a wheel and see that it works elsewhere, with its data
+	$(PY) tools/check_wheel.py
+
+clean: ## remove build leftovers and caches (keeps .venv, runs/ and out*.ipynb)
+	rm -rf build dist *.egg-info _proc _docs nbs/_quarto.yml nbs/nbdev.yml nbs/sidebar.yml
+	find nbs steer_nb tools -name __pycache__ -o -name .ipynb_checkpoints | while read -r d; do rm -rf "$$d"; done
+
+distclean: clean ## clean, and remove .venv
+	rm -rf .venv
