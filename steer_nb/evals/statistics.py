@@ -41,7 +41,8 @@ def _codes(
     if clusters is None: return np.arange(n)
     if len(clusters) != n: raise SteerError(f'{len(clusters)} cluster labels for {n} items; give one label per item')
     codes, _ = pd.factorize(np.asarray(clusters), use_na_sentinel=True)
-    if (codes < 0).any(): raise SteerError(f'{int((codes < 0).sum())} items have no cluster label; fill the `group` column')
+    if (codes < 0).any():
+        raise SteerError(f'{int((codes < 0).sum())} items have no cluster label; fill the `group` column')
     return codes
 
 # %% ../../nbs/evals/03_statistics.ipynb #a6842b8c
@@ -201,7 +202,8 @@ def flips(
 )->pd.DataFrame: # id, method, before, after, flip and the margins that were given
     "One row per item: what steering did to its answer."
     b, a = _column(before, 'before').astype(bool), _column(after, 'after').astype(bool)
-    cols = dict(id=np.arange(len(b)) if ids is None else ids, after=a, margin_before=margin_before, margin_after=margin_after)
+    cols = dict(id=np.arange(len(b)) if ids is None else ids, after=a,
+                margin_before=margin_before, margin_after=margin_after)
     for k, v in cols.items():
         if v is not None and len(v) != len(b): raise SteerError(f'{k} has {len(v)} values for {len(b)} items')
     t = pd.DataFrame(dict(id=list(cols['id']), method=method, before=b, after=a, flip=_FLIPS[b.astype(int), a.astype(int)]))
@@ -221,20 +223,23 @@ def _check_grid(grid:pd.DataFrame, rule:str)->None:
         raise SteerError(f'the grid has no column {miss[0]!r}; it has {list(grid.columns)}')
     if not len(grid): raise SteerError('the grid is empty; there is no cell to choose')
     for c in _CELL:
-        if not np.isfinite(grid[c].to_numpy(float)).all(): raise SteerError(f'column {c!r} of the grid has missing or infinite values')
+        if not np.isfinite(grid[c].to_numpy(float)).all():
+            raise SteerError(f'column {c!r} of the grid has missing or infinite values')
 
 # %% ../../nbs/evals/03_statistics.ipynb #b0f04060
 def _best(g:pd.DataFrame, rule:str):
     "Index label of the chosen cell of one group."
-    if not (g.strength == 0).any(): raise SteerError('the grid has no strength 0; the unsteered model must always be a candidate')
+    if not (g.strength == 0).any():
+        raise SteerError('the grid has no strength 0; the unsteered model must always be a candidate')
     if not g.index.is_unique: raise SteerError('the grid has repeated index labels; call reset_index(drop=True)')
-    slack = 1e-9
-    order = lambda t: t.assign(_abs=t.strength.abs(), _neg=t.strength < 0).sort_values(['_abs', 'layer', '_neg'], kind='stable').index[0]
+    slack, keys = 1e-9, ['_abs', 'layer', '_neg']
+    order = lambda t: t.assign(_abs=t.strength.abs(), _neg=t.strength < 0).sort_values(keys, kind='stable').index[0]
     best = order(g[g.accuracy >= g.accuracy.max() - slack])
     if rule == 'max': return best
     if not g.strength[best]: return best
     if not (se := float(g.se_delta[best])) >= 0:
-        raise SteerError(f"column 'se_delta' is {se} at layer {g.layer[best]}, strength {g.strength[best]}; 'one_se' needs it there")
+        at = f'layer {g.layer[best]}, strength {g.strength[best]}'
+        raise SteerError(f"column 'se_delta' is {se} at {at}; 'one_se' needs it there")
     return order(g[g.accuracy >= g.accuracy[best] - se - slack])
 
 # %% ../../nbs/evals/03_statistics.ipynb #4b30567a
@@ -270,7 +275,8 @@ def _scores(
     if not rows: raise SteerError(f'{what} is empty; at least one item is needed')
     out = np.full((len(rows), max(len(r) for r in rows)), -np.inf)
     for i, r in enumerate(rows): out[i, :len(r)] = np.where(np.isnan(r), -np.inf, r)
-    if not (n := np.isfinite(out).sum(1)).all(): raise SteerError(f'row {int((n == 0).argmax())} of {what} has no finite value')
+    if not (n := np.isfinite(out).sum(1)).all():
+        raise SteerError(f'row {int((n == 0).argmax())} of {what} has no finite value')
     return out
 
 # %% ../../nbs/evals/03_statistics.ipynb #d8a79639
@@ -280,7 +286,8 @@ def _answers(correct:Sequence, scores:np.ndarray)->np.ndarray:
     if len(y) != len(scores): raise SteerError(f'correct has {len(y)} values for {len(scores)} rows of log-probabilities')
     bad = (y < 0) | (y >= scores.shape[1])
     if not bad.any(): bad = ~np.isfinite(scores[np.arange(len(y)), y])
-    if bad.any(): raise SteerError(f'item {int(bad.argmax())}: correct is {y[bad.argmax()]}, which is not one of its choices')
+    if bad.any():
+        raise SteerError(f'item {int(bad.argmax())}: correct is {y[bad.argmax()]}, which is not one of its choices')
     return y
 
 # %% ../../nbs/evals/03_statistics.ipynb #661a8525
@@ -339,5 +346,6 @@ def fit_letter_bias(
         r[rows, y] -= 1
         grad = np.r_[(r*s).sum()*np.exp(x[0]) + penalty*x[0], r.sum(0) + penalty*x[1:]]
         return -special.log_softmax(z, axis=1)[rows, y].sum() + penalty*(x**2).sum()/2, grad
-    x = optimize.minimize(loss, np.zeros(s.shape[1] + 1), jac=True, method='L-BFGS-B', bounds=[(-3, 3)] + [(None, None)]*s.shape[1]).x
+    k = s.shape[1]
+    x = optimize.minimize(loss, np.zeros(k + 1), jac=True, method='L-BFGS-B', bounds=[(-3, 3)] + [(None, None)]*k).x
     return (x[1:] - x[1:].mean())/np.exp(x[0])
