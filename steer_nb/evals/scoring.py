@@ -136,7 +136,7 @@ def read_cloze(
     out = torch.full((P, C, int(q.n_choices.max())), torch.nan)
     for p, k in enumerate(q.n_choices): out[p, :, :k] = 0.
     width = lm.model.get_submodule(lm.anatomy.head).weight.shape[0]
-    rows = max(1, (2 ** 28 if lm.device.type == 'cpu' else 2 ** 30) // (4 * width))
+    rows = max(1, (24 if lm.device.type == 'cpu' else 1024) * 2 ** 20 // (4 * width))  # a CPU's allocator reuses blocks below 32 MB
     cells = min(C, rows)
     for c in range(0, C, cells):
         part = final[:, c:c + cells]
@@ -210,7 +210,7 @@ def _score_plain(lm: LM, q: Questions, edits: list, budget: int, desc: str) -> n
     states = dict(list(acts.index.groupby('item').indices.items()))
     for s, (i, j, p, a) in enumerate(seqs):
         h = acts['final_norm'][states[s]].to(lm.device)
-        if q.scoring == 'letters': out[i] = read_letters(lm, pick_questions(q, [i]), h[None]).cpu().numpy()[0, 0]
+        if q.scoring == 'letters': out[i, :len(q.chars[i])] = read_letters(lm, pick_questions(q, [i]), h[None]).cpu().numpy()[0, 0]
         else: out[i, j] = float(unembed(lm, h).log_softmax(-1).cpu()[range(len(a)), a].sum())
     return out
 

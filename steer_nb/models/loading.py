@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..core import SteerError, suggest
 from .embedded import _embedded, check_gguf, embedded_path
+from .tiny import tiny, tiny_looped, tiny_tokenizer
 from .sites import Anatomy, Spot, depth_table, dissect, resolve, site_table
 
 # %% ../../nbs/models/03_loading.ipynb #0fa51950
@@ -93,7 +94,7 @@ def fingerprint(
 
 # %% ../../nbs/models/03_loading.ipynb #572a6d90
 def load_model(
-    source,                                # embedded name, Hub id, folder, .gguf file, or a model object
+    source,                                # embedded name, Hub id, folder, .gguf file, a model object, or 'tiny' (random weights)
     tokenizer=None,                        # needed with a model object; else the source's own
     *, revision: str | None = None,        # of a Hub id
     dtype: str | torch.dtype | None = None,  # default: float32 on CPU, the checkpoint's own on an accelerator
@@ -111,6 +112,7 @@ def load_model(
     if isinstance(source, nn.Module):
         if tokenizer is None: raise SteerError('a model object needs its tokenizer: load_model(model, tokenizer)')
         return _wrap(source, tokenizer, type(source).__name__, 'in memory', num_steps, backend)
+    if str(source).split('/')[0] == 'tiny': return _wrap(_tiny(str(source)), tiny_tokenizer(), str(source), 'random', num_steps, backend)
     path, where = _locate(str(source))
     options = dict(trust_remote_code=trust_remote_code, local_files_only=offline or where != 'hub') | (dict(revision=revision) if revision else {})
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -121,6 +123,11 @@ def load_model(
     return _wrap(model.eval(), tok, str(source), _revision(path, where, model), num_steps, backend)
 
 # %% ../../nbs/models/03_loading.ipynb #d0eba37d
+def _tiny(source: str) -> nn.Module:
+    "A random model for trials and tests: 'tiny', 'tiny/gemma2', 'tiny/looped'."
+    family = source.partition('/')[2] or 'llama'
+    return tiny_looped() if family == 'looped' else tiny(family)
+
 def _locate(source: str) -> tuple[Path | str, str]:
     "What a source string is: (path or Hub id, 'embedded' | 'folder' | 'gguf' | 'hub')."
     if source in _embedded: return embedded_path(source), 'embedded'

@@ -27,13 +27,13 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 # %% ../../nbs/models/00_tiny.ipynb #64dc484f
 _base = dict(vocab_size=280, hidden_size=48, intermediate_size=80, num_hidden_layers=4, num_attention_heads=4,
-             num_key_value_heads=2, max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+             num_key_value_heads=2, max_position_embeddings=1024, pad_token_id=0, bos_token_id=1, eos_token_id=2)
 _windowed = dict(head_dim=16, sliding_window=6, layer_types=['sliding_attention', 'full_attention'] * 2)
 _families = dict(
     llama=dict(), mistral=dict(sliding_window=6), qwen2=dict(), qwen3=dict(head_dim=16),
     gemma2=_windowed | dict(query_pre_attn_scalar=16, attn_logit_softcapping=5., final_logit_softcapping=3.),
     gemma3_text=_windowed | dict(query_pre_attn_scalar=16), olmo2=dict(), phi3=dict(),
-    gpt2=dict(n_embd=48, n_inner=80, n_layer=4, n_head=4, n_positions=256),
+    gpt2=dict(n_embd=48, n_inner=80, n_layer=4, n_head=4, n_positions=1024),
     gpt_neox=dict(rotary_pct=.5))
 families = list(_families)  # the names that `tiny` knows
 
