@@ -1,1 +1,24 @@
+"""A notebook lab for linear directions inside language models: find them, steer with them, test the claim."""
+
 __version__ = "0.1.0"
+
+_home = dict(
+    SteerError='core', RunError='core',
+    load_model='models.loading', LM='models.loading', at_steps='models.loading', doctor='models.doctor',
+    edit='models.edits', edited='models.engines',
+    capture='models.tracing', moments='models.tracing', generate='models.tracing', logit_lens='models.tracing',
+    load_task='data.benchmarks', task_names='data.benchmarks', items_table='data.choices', split_items='data.choices',
+    Direction='methods.directions', fit_direction='methods.directions', steer='methods.directions', project='methods.directions',
+    score='evals.scoring', picks='evals.scoring', sweep='evals.sweeps', paired_effect='evals.statistics',
+    run_job='experiments.jobs', list_jobs='experiments.jobs',
+)
+__all__ = list(_home)
+
+
+def __getattr__(name):  # names are looked up when first used, so that `import steer_nb` stays cheap
+    if name not in _home: raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from importlib import import_module
+    return getattr(import_module(f'{__name__}.{_home[name]}'), name)
+
+
+def __dir__(): return sorted([*globals(), *__all__])

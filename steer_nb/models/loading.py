@@ -166,6 +166,9 @@ def _from_pretrained(path, source, where: str, tokenizer, options: dict, load: d
     "Model and tokenizer through transformers, with errors that say what to do."
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
     try:
         model = AutoModelForCausalLM.from_pretrained(path, **options, **load)
         return model, tokenizer or AutoTokenizer.from_pretrained(path, **options)
@@ -178,6 +181,8 @@ def _from_pretrained(path, source, where: str, tokenizer, options: dict, load: d
     except ValueError as e:
         if 'trust_remote_code' in str(e): raise SteerError(f'{source} brings its own code: pass trust_remote_code=True if you trust it') from e
         raise SteerError(f'could not load {source}: {str(e).splitlines()[0]}') from e
+    finally:
+        if bar: logging.enable_progress_bar()
 
 def _revision(path, where: str, model: nn.Module) -> str:
     if where == 'embedded': return json.loads((Path(path) / 'source.json').read_text())['sha256'][:16]
