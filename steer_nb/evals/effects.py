@@ -40,12 +40,14 @@ def text_effects(
     ids, rows = encode(lm, texts), []
     cuts = [max(1, min(len(x) // 2, len(x) - ahead - 1)) for x in ids]
     if short := [t for t, x in zip(texts, ids) if len(x) < 3]: raise SteerError(f'a neutral text needs at least 3 tokens: {short[0]!r}')
-    groups = [(e, [i]) for i, e in enumerate(edits.values())]
+    live = [m for m, e in edits.items() if float(e.coef) != 0]  # strength 0 is the unsteered model
+    groups = [(edits[m], [i]) for i, m in enumerate(live)]
     for i, (x, c) in enumerate(zip(ids, cuts)):
         nexts = x[c:c + ahead + 1]
         prefix = prefill(lm, make_tree(lm, [x[:c]], [[nexts[:-1]]]))
         before = unembed(lm, prefix.final[0]).log_softmax(-1)                    # (tail, vocabulary)
-        after = unembed(lm, replay(lm, prefix, groups)[0]).log_softmax(-1)       # (methods, tail, vocabulary)
+        steered = unembed(lm, replay(lm, prefix, groups)[0]).log_softmax(-1) if live else before[:0]
+        after = torch.stack([steered[live.index(m)] if m in live else before for m in edits])  # (methods, tail, vocabulary)
         kl = (before.exp() * (before - after)).sum(-1).mean(-1).cpu()
         nll = lambda p: -p.gather(-1, torch.tensor(nexts, device=p.device).expand(*p.shape[:-2], -1)[..., None])[..., 0].mean(-1).cpu()
         b, a = nll(before), nll(after)

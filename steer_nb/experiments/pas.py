@@ -104,7 +104,8 @@ def _acts(lm: LM, texts: pd.DataFrame, sites: list[str], chat: bool) -> dict[str
     own, x = texts.role == 'prompt', {}
     for chatty, rows in (((True, own), (False, ~own)) if chat else ((False, own | ~own),)):
         got = capture(lm, texts.text[rows].tolist(), sites, chat=chatty, desc='activations')
-        for s in got: x.setdefault(s, torch.zeros(len(texts), got[s].shape[1]))[rows.to_numpy()] = got[s].float()
+        at = torch.from_numpy(np.flatnonzero(rows))
+        for s in got: x.setdefault(s, torch.zeros(len(texts), got[s].shape[1]))[at] = got[s].float()
     i = len(texts) // 2
     alone = capture(lm, [texts.text.iloc[i]], sites, chat=chat and bool(own.iloc[i]))
     tol = 1e-3 if lm.dtype == torch.float32 else 5e-2
@@ -131,7 +132,7 @@ def fit_vectors(
         w = torch.stack([mean_weights(t) for t in (s, *shuffled)])
         v = torch.stack([contrast(w, x[site]) for site in sites], 1)  # (1 + K, layers, d)
         out[f'fitted.{m}'], out[f'shuffled.{m}'] = v[0].contiguous(), v[1:].contiguous()
-    own = torch.from_numpy((texts.role == 'prompt').to_numpy())
+    own = torch.from_numpy(np.flatnonzero(texts.role == 'prompt'))
     out['scale'] = torch.stack([x[s][own].norm(dim=1).mean() for s in sites])
     out['random'] = torch.stack([random_directions(x[s][own], K, p['seed'], s) for s in sites], 1) if K else torch.zeros(0, len(sites), lm.d_model)
     return out

@@ -63,6 +63,7 @@ def _check(name: str, what: str, remedy: str, exact: bool = False, gate: bool = 
 # %% ../../nbs/models/08_doctor.ipynb #6058165f
 _texts = ['The cat sat on the mat.', 'Two and two make four', 'A longer line of text, so that the others need padding.']
 
+# %% ../../nbs/models/08_doctor.ipynb #190a78b5
 class _Patient:
     "An LM under examination."
     def __init__(self, lm: LM, texts: list[str]): self.lm, self.texts, self.n = lm, texts, lm.n_depths
@@ -148,6 +149,7 @@ def _hidden(p):
     worst = [_worst(a, h[batch['attention_mask'].bool().to(h.device)]) for a, h in zip(ours, hs)]
     return max(worst), f'worst at {worst.index(max(worst))} of {p.n}'
 
+# %% ../../nbs/models/08_doctor.ipynb #f6e983ac
 @_check('block to block', 'resid_post of a block against resid_pre of the next one in its stage and step', 'something runs between the blocks: say which of the two sites you mean')
 def _between(p):
     rows = unroll(p.lm.anatomy, p.lm.num_steps)
@@ -209,6 +211,7 @@ def _edited_reads(p: _Patient) -> dict:
         out[name] = e, plain, p.read(['resid_post', p.final, name], e)
     return out
 
+# %% ../../nbs/models/08_doctor.ipynb #5a257eac
 @_check('edit lands', 'at the edited token the state plus the vector; at other tokens of that place nothing new', 'report the architecture and the sites named')
 def _lands(p):
     worst = {}
@@ -218,14 +221,17 @@ def _lands(p):
         if _bits(after[name][~here], plain[name][~here]): worst[name] = float('inf')
     return max(worst.values()), f'worst at {max(worst, key=worst.get)}'
 
+# %% ../../nbs/models/08_doctor.ipynb #144d59c2
 @_check('nothing before', 'earlier depths, and earlier tokens at every depth, bit for bit under an edit', 'the model is not causal, or its blocks share state: trust no per-depth result', exact=True)
 def _before(p):
     bad, depth = {}, {s.name: s.depth for s in p.everywhere}
     for name, (e, plain, after) in p.edits.items():
         early = torch.from_numpy(after.index.position.to_numpy() < _at)
-        bad[name] = sum(_bits(after[k][slice(None) if depth[k] < depth[name] else early], plain[k][slice(None) if depth[k] < depth[name] else early]) for k in after)
+        rows = {k: slice(None) if depth[k] < depth[name] else early for k in after}
+        bad[name] = sum(_bits(after[k][rows[k]], plain[k][rows[k]]) for k in after)
     return sum(bad.values()), _names(bad)
 
+# %% ../../nbs/models/08_doctor.ipynb #8fb5c260
 @_check('something after', 'the deepest state changes in every text under an edit', 'what is written at the sites named is not used by the model', exact=True)
 def _after(p):
     bad = {}
@@ -269,6 +275,7 @@ def _cached(p):
         worst[positions] = max(_gap(p, e, p.ids[i], a, b) for backend in ('nnsight', 'hooks') for i, (a, b) in enumerate(zip(new(True, backend), plain)))
     return max(worst.values()), f'worst with {max(worst, key=worst.get)}'
 
+# %% ../../nbs/models/08_doctor.ipynb #a50511ad
 def _gap(p: _Patient, e: Edit, ids: list[int], a: list[int], b: list[int]) -> float:
     "How far apart the edited model holds the first two tokens that differ, relative to its largest logit."
     if a == b: return 0.
@@ -279,7 +286,7 @@ def _gap(p: _Patient, e: Edit, ids: list[int], a: list[int], b: list[int]) -> fl
     last = (out if isinstance(out, Tensor) else out.logits)[0, -1].float()
     return float((last[a[t]] - last[b[t]]).abs() / last.abs().max())
 
-# %% ../../nbs/models/08_doctor.ipynb #a50511ad
+# %% ../../nbs/models/08_doctor.ipynb #0fb817c7
 @_check('replay', 'replayed cells against a plain pass per cell: last prompt token and two branches each', 'use the plain path for sweeps')
 def _replay(p):
     answers = [[p.ids[i - 1][:3], p.ids[i][:2]] for i in range(len(p.ids))]
@@ -293,7 +300,7 @@ def _replay(p):
     for cell, c in enumerate(coefs):
         ref = capture(p.lm, [p.ids[i] + answers[i][b] for i, b in flat], 'final_norm', 'all', edits=edit(str(push.site), push.vector, c, positions=spans))
         for item, (i, b) in enumerate(flat):
-            want = ref['final_norm'][(ref.index.item == item).to_numpy()][len(p.ids[i]) - 1:]
+            want = ref['final_norm'][torch.from_numpy(ref.index.item.to_numpy() == item)][len(p.ids[i]) - 1:]
             worst = max(worst, _worst(got[i, cell, [0] + [k - t.start for k in t.branch[i][b]]], want))
     return worst, f'{len(flat)} branches x {len(coefs)} cells'
 
@@ -328,6 +335,7 @@ def _examine(p: _Patient, c: _Check, failed_gate: str | None) -> dict:
     except Exception as e: return _row(c.name, 'failed', None, tol, f'{c.what}: {type(e).__name__}: {str(e).strip()[:300]}', c.remedy)
     return _row(c.name, 'ok' if value <= tol else 'failed', value, tol, c.what + ''.join(f' ({d})' for d in detail if d), c.remedy)
 
+# %% ../../nbs/models/08_doctor.ipynb #303fb29b
 def doctor(
     lm: LM,
     texts: list[str] | None = None,  # two or more of different lengths, at least 4 tokens each; short ones will do

@@ -27,8 +27,8 @@ def apply_op(
     v: Tensor,      # broadcasts against h
     c: Tensor,      # broadcasts against h; for 'clamp' a pair in its last dimension
 ) -> Tensor:        # like h
-    "One operation, computed in float32 and returned in h's dtype."
-    x = h.float()
+    "One operation, computed in float32 (or float64) and returned in h's dtype."
+    x = h if h.dtype == torch.float64 else h.float()
     if op == 'add': return (x + c * v).to(h.dtype)
     if op == 'replace': return v.to(h.dtype).expand_as(h)
     r = v / v.norm(dim=-1, keepdim=True)

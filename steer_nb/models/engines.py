@@ -6,7 +6,7 @@
 __all__ = ['engine', 'check_touched', 'edited', 'generate_ids']
 
 # %% ../../nbs/models/05_engines.ipynb #37c0269e
-import warnings
+import copy, warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
@@ -88,21 +88,32 @@ def _hooks(model: nn.Module, visit: Callable[[], _Visit], stop: bool = False):
         yield
 
 # %% ../../nbs/models/05_engines.ipynb #9017a9fe
+_slots = ('forward', '__nnsight__')
+
+def _read_slots(model: nn.Module) -> list[tuple]: return [tuple(m.__dict__.get(s) for s in _slots) for m in model.modules()]
+
+def _write_slots(model: nn.Module, values: list[tuple]) -> None:
+    for m, vals in zip(model.modules(), values):
+        for s, v in zip(_slots, vals):
+            if v is None: m.__dict__.pop(s, None)
+            else: m.__dict__[s] = v
+
 @contextmanager
 def _instrumented(lm: LM, generates: bool = False):
-    "The model wrapped by nnsight, and unwrapped at the end."
-    mods = list(lm.model.modules())
-    before = [(m, m.__dict__.get('forward'), m.__dict__.get('__nnsight__')) for m in mods]
+    "The model wrapped by nnsight while the context lasts."
+    before = _read_slots(lm.model)
+    plain = [(f if s is None else None) for f, s in before]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         try:
-            if generates: yield nnsight.TransformersModel(lm.model, tokenizer=lm.tokenizer, task='text-generation')
-            else: yield nnsight.NNsight(lm.model)
-        finally:
-            for m, fwd, state in before:
-                for name, old in (('forward', fwd), ('__nnsight__', state)):
-                    if old is None: m.__dict__.pop(name, None)
-                    else: m.__dict__[name] = old
+            kept = lm.cache.get(('nnsight', generates))
+            if kept is None or any(s is None and k is not f for (f, s), k in zip(before, kept[2])):  # somebody replaced a forward since
+                _write_slots(lm.model, [(f, None) for f in plain])
+                wrap = nnsight.TransformersModel(lm.model, tokenizer=copy.deepcopy(lm.tokenizer), task='text-generation') if generates else nnsight.NNsight(lm.model)
+                kept = lm.cache['nnsight', generates] = (wrap, _read_slots(lm.model), plain)
+            _write_slots(lm.model, kept[1])
+            yield kept[0]
+        finally: _write_slots(lm.model, before)
 
 def _serve(nn_model, visit: _Visit, places: list) -> None:
     "Inside a trace: serve places, which must come in forward order; `('base', path)` notes a block's input."

@@ -8,7 +8,7 @@ __all__ = ['LM', 'at_steps', 'sites_of', 'fingerprint', 'load_model', 'encode', 
 
 # %% ../../nbs/models/03_loading.ipynb #adb73359
 import copy, hashlib, inspect, json, os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +32,7 @@ class LM:
     num_steps: int        # recurrence steps of a forward pass (1 in ordinary decoders)
     backend: str          # 'nnsight' or 'hooks'
     accepts: frozenset    # arguments of the model's forward
+    cache: dict = field(default_factory=dict, repr=False, compare=False)  # what engines keep between calls
 
     def __repr__(self) -> str:
         return f'LM({self.name}: {len(self.depths)} depths, width {self.d_model}, {str(self.dtype).removeprefix("torch.")} on {self.device}, {self.backend})'
