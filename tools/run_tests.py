@@ -11,7 +11,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--path', help='a notebook, folder or glob (default: all of nbs/)')
     ap.add_argument('--flags', default='', help='run cells with these flags too: slow, gpu')
-    ap.add_argument('--n_workers', type=int, default=1, help='processes; each imports torch for itself (default 1; 0: in this process)')
+    ap.add_argument('--n_workers', type=int, default=2, help='processes, one thread each on two cores (default 2; 0: in this process)')
     args = ap.parse_args()
 
     os.chdir(ROOT)

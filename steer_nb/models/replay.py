@@ -163,7 +163,7 @@ def prefill(
     with ExitStack() as stack, torch.no_grad(), _attending(lm, first):
         for p in paths: stack.callback(lm.model.get_submodule(p).register_forward_pre_hook(on_entry(p), with_kwargs=True).remove)
         stack.callback(lm.model.get_submodule(final).register_forward_hook(on_final).remove)
-        batch = dict(input_ids=tree.ids, position_ids=tree.pos)
+        batch = dict(input_ids=tree.ids, position_ids=tree.pos, attention_mask=tree.real.long())  # our attention reads the tree, not the mask
         try: lm.model(**forward_kwargs(lm, batch))
         except _Done: pass
     if len(calls) != len(paths) or len(first.kept) != len(paths):
