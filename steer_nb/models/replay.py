@@ -69,14 +69,12 @@ def _tree_attention(module, query, key, value, attention_mask=None, scaling=None
         if kwargs.get(name) is not None: raise SteerError(f'this model\'s attention uses {name!r}, which replay does not know: use the plain path')
     return _active[-1].attend(module, query, key, value, query.shape[-1] ** -.5 if scaling is None else scaling, softcap, sliding_window), None
 
-AttentionInterface.register(_NAME, _tree_attention)
-AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
-
 @contextmanager
 def _attending(lm: LM, state):
     "Use our attention in every module of the model, and put back what was."
     configs = {id(c): c for m in lm.model.modules() if (c := getattr(m, 'config', None)) is not None and hasattr(c, '_attn_implementation_internal')}
     before = [(c, c._attn_implementation_internal) for c in configs.values()]
+    AttentionInterface.register(_NAME, _tree_attention), AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
     try:
         for c, _ in before: c._attn_implementation_internal = _NAME
         _active.append(state)
