@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..core import SteerError, progress, suggest
-from ..data.choices import LETTERS, cloze_prompt, letters_prompt
+from ..data.choices import LETTERS, prompt_of
 from ..models.edits import Edit
 from ..models.loading import LM, encode, log_probs, unembed
 from ..models.replay import Prefix, Tree, make_tree, prefill, replay
@@ -70,10 +70,10 @@ def questions(
     prefix: str = '',            # text before every prompt, e.g. solved examples
 ) -> Questions:
     "Items as token ids; refuses prompts that do not fit the context."
-    if scoring not in scorings: raise suggest(scoring, scorings, 'scoring')
+    prompt = prompt_of(scoring)
     if not len(items): raise SteerError('no items to score')
     rows = list(items.itertuples())
-    texts = [prefix + (letters_prompt if scoring == 'letters' else cloze_prompt)(r) for r in rows]
+    texts = [prefix + prompt(r) for r in rows]
     prompts, most = encode(lm, texts, chat=chat), max(len(r.choices) for r in rows)
     letters = letter_tokens(lm, most) if scoring == 'letters' else []
     answers = [[[] for _ in r.choices] if letters else _answers(lm, t, p, r.choices, chat) for r, t, p in zip(rows, texts, prompts)]
