@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SteerError', 'RunError', 'suggest', 'in_test', 'data_path', 'runs_dir', 'cache_dir', 'stable_hash', 'rng',
            'torch_rng', 'seed_all', 'progress', 'check_params', 'write_atomic', 'write_json', 'read_json',
-           'write_table', 'read_table', 'write_tensors', 'read_tensors']
+           'file_sha256', 'write_table', 'read_table', 'write_tensors', 'read_tensors']
 
 # %% ../nbs/00_core.ipynb #46c2e5d4
-import atexit, difflib, hashlib, io, json, math, os, random, shutil, sys, tempfile, types, typing, uuid
+import atexit, difflib, errno, hashlib, io, json, math, os, random, shutil, sys, tempfile, types, typing, uuid
 from contextlib import suppress
 from functools import cache
 from numbers import Integral, Real
@@ -304,7 +304,10 @@ def _fsync(path:Path):
 def _no_room(path:Path, e:OSError)->str:
     here = next(p for p in path.absolute().parents if p.is_dir())
     free = f'{shutil.disk_usage(here).free/2**20:,.0f} MB free'
-    return (f'cannot write {path}: {e} ({free} on that disk); nothing was left behind: free some space, '
+    if e.errno == errno.EFBIG or f'os error {errno.EFBIG}' in str(e): # safetensors gives the number in words only
+        remedy = 'the size of a file is limited here, by the shell (raise or lift it with `ulimit -f`) or by the file system'
+    else: remedy = 'free some space'
+    return (f'cannot write {path}: {e} ({free} on that disk); nothing was left behind: {remedy}, '
             'or choose a folder that can be written (STEER_HOME for runs, STEER_CACHE for the cache)')
 
 # %% ../nbs/00_core.ipynb #0b28dfeb
@@ -332,6 +335,14 @@ def read_json(
     path = _found(path)
     try: return json.loads(path.read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError) as e: raise _damaged(path, 'JSON', e) from e
+
+# %% ../nbs/00_core.ipynb #8e95ee61
+def file_sha256(
+    path:str|Path, # any file; read in pieces
+    n:int|None=None, # hex digits; all 64 by default
+)->str:
+    "The first `n` hex digits of the SHA-256 of a file's content."
+    with Path(path).open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()[:n]
 
 # %% ../nbs/00_core.ipynb #b73fedd9
 def write_table(
@@ -371,8 +382,11 @@ def write_tensors(
     shared = len({v.untyped_storage().data_ptr() for v in ts.values()}) < len(ts)
     ts = {k: v.clone() if shared or v.untyped_storage().nbytes() != v.nbytes else v for k, v in ts.items()}
     def write(p):
+        p.touch() # with the umask's mode, which safetensors would not keep
+        mode = p.stat().st_mode
         try: save_file(ts, p, metadata={'steer_nb': json.dumps(_plain(metadata or {}, finite=True))})
         except SafetensorError as e: raise OSError(str(e)) from e
+        p.chmod(mode)
     return write_atomic(path, write)
 
 # %% ../nbs/00_core.ipynb #207ad5fa

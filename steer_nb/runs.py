@@ -6,7 +6,7 @@
 __all__ = ['source_digest', 'versions', 'hardware', 'Run', 'open_run']
 
 # %% ../nbs/01_runs.ipynb #2b379515
-import fcntl, functools, hashlib, importlib.metadata, os, platform, re, shutil, socket, subprocess, sys, time, traceback
+import fcntl, functools, importlib.metadata, os, platform, re, shutil, socket, subprocess, sys, time, traceback
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable
@@ -16,7 +16,7 @@ import pandas as pd
 from fastcore.basics import patch
 
 # %% ../nbs/01_runs.ipynb #dd4e6c2d
-from .core import RunError, SteerError, read_json, read_table, read_tensors, runs_dir, stable_hash, suggest
+from .core import RunError, SteerError, file_sha256, read_json, read_table, read_tensors, runs_dir, stable_hash, suggest
 from .core import write_atomic, write_json, write_table, write_tensors, _package, _repo
 
 # %% ../nbs/01_runs.ipynb #a10b7983
@@ -25,7 +25,7 @@ def source_digest()->str: # 16 hex digits
     "A digest of the package's own Python files, by relative path and content."
     root = _package()
     files = sorted(p for p in root.rglob('*.py') if p.name != '_modidx.py')
-    return stable_hash([[p.relative_to(root).as_posix(), hashlib.sha256(p.read_bytes()).hexdigest()] for p in files])
+    return stable_hash([[p.relative_to(root).as_posix(), file_sha256(p)] for p in files])
 
 # %% ../nbs/01_runs.ipynb #0951e2e2
 _packages = 'steer_nb torch transformers nnsight datasets safetensors numpy pandas pyarrow scikit-learn scipy'.split()
@@ -180,9 +180,6 @@ def open_run(
 _kinds = dict(table=('.parquet', write_table, read_table), json=('.json', write_json, read_json),
               tensors=('.safetensors', write_tensors, lambda p: read_tensors(p)[0]))
 
-def _sha(path:Path)->str:
-    with path.open('rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-
 # %% ../nbs/01_runs.ipynb #b58c30e7
 @patch
 def path(self:Run,
@@ -228,7 +225,7 @@ def _make(self:Run, key:str, compute:Callable[[], Any], kind:str, file:Path):
 # %% ../nbs/01_runs.ipynb #ee2605a0
 @patch
 def _record(self:Run, key:str, kind:str, file:Path, seconds:float, n:int):
-    self.parts[key] = dict(file=file.relative_to(self.dir).as_posix(), kind=kind, sha256=_sha(file),
+    self.parts[key] = dict(file=file.relative_to(self.dir).as_posix(), kind=kind, sha256=file_sha256(file),
                            bytes=file.stat().st_size, rows=n, seconds=round(seconds, 3), written=_now())
     write_json(self.dir/'parts.json', self.parts)
     self._note()
@@ -239,7 +236,7 @@ def _finished(self:Run, key:str, file:Path)->bool:
     if rec is None or not (self.dir/rec['file']).exists(): return False
     if rec['file'] != file.relative_to(self.dir).as_posix():
         raise SteerError(f"part {key!r} is {rec['file']}, a {rec['kind']}; ask for it as that kind")
-    if _sha(file) != rec['sha256']:
+    if file_sha256(file) != rec['sha256']:
         raise RunError(f'{file} was altered or damaged after it was written (its SHA-256 is not the recorded one); '
                        'delete it to compute it again')
     return True

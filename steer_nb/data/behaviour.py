@@ -13,14 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 # %% ../../nbs/data/02_behaviour.ipynb #431dab0b
-import numpy as np, pandas as pd
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+import pandas as pd
 
 # %% ../../nbs/data/02_behaviour.ipynb #f6489ab6
 from ..core import SteerError, stable_hash
 from .benchmarks import Recipe
-from .choices import LETTERS, normal_text
+from .choices import LETTERS, linked_rows, normal_text, text_key
 from .sources import Source, find_data, plain_key, source_rows
 
 # %% ../../nbs/data/02_behaviour.ipynb #7f46a8e5
@@ -34,8 +32,6 @@ def _enter(name:str, sources:list[Source], licence:str, items:int, choices:str, 
     SOURCES[name] = tuple(sources)
     BEHAVIOUR[name] = Recipe(f'Hub {ids}', '', None, licence, items, choices, chance, parts=parts, **kw)
 
-def _content(*texts)->str: return stable_hash(sorted(map(normal_text, texts)), 12)
-
 # %% ../../nbs/data/02_behaviour.ipynb #8d00494f
 def twin_groups(
     keys:list[list[str]], # of each row
@@ -43,11 +39,7 @@ def twin_groups(
 )->list[str]: # a group for each row, the same in every order of the rows
     "Groups of rows linked by shared keys."
     count = Counter(k for ks in keys for k in set(ks))
-    links = [(i, k) for i, ks in enumerate(keys) for k in ks if count[k] <= most]
-    n, rows = len(keys), np.array([i for i, _ in links], int)
-    code = pd.factorize(pd.Series([k for _, k in links], dtype=object))[0] + n
-    size = int(code.max(initial=n - 1)) + 1
-    comp = connected_components(coo_matrix((np.ones(len(rows)), (rows, code)), shape=(size, size)), directed=False)[1][:n]
+    comp = linked_rows([[k for k in ks if count[k] <= most] for ks in keys])
     first = {}
     for c, ks in zip(comp, keys): first[c] = min(first.get(c, min(ks)), min(ks))
     return [stable_hash([first[c]], 12) for c in comp]
@@ -173,7 +165,7 @@ def _ethics_source(part:str, item, column:str, groups, stem:str)->Source:
                   prepare=_grouped(column, groups))
 
 _enter('ethics', [_ethics_source('commonsense', _commonsense, 'input', near_groups, 'cm'),
-                  _ethics_source('deontology', _deontology, 'scenario', lambda ts: [_content(t) for t in ts], 'deontology'),
+                  _ethics_source('deontology', _deontology, 'scenario', lambda ts: [text_key(t) for t in ts], 'deontology'),
                   _ethics_source('justice', _justice, 'scenario', lambda ts: twin_groups([_halves(t) for t in ts]), 'justice')],
        'MIT', 73602, '2', .5, splits=('all', 'train', 'validation', 'test'), note='yes/no; near copies grouped')
 
@@ -202,7 +194,7 @@ def _sycophancy(r:dict)->dict:
     if yes not in options or not no: return dict(question=body, choices=['?', '??'], correct=-1, sycophantic=-1, left_out=0)
     claim = re.split(r'(?<=[.?!])\s+', body.strip())[-1]
     return dict(question=body.strip(), choices=[options[yes], options[no[0]]], correct=1, sycophantic=0, left_out=len(no) - 1,
-                group=_content(claim, *options.values()), subset=r['_part'])
+                group=text_key(claim, *options.values()), subset=r['_part'])
 
 # %% ../../nbs/data/02_behaviour.ipynb #91892609
 _SYC = dict(nlp_survey=('sycophancy_on_nlp_survey',), philpapers2020=('sycophancy_on_philpapers2020',),
@@ -255,7 +247,7 @@ def _lsat(r:dict)->dict:
     passage, ask = passage.strip(), ask.strip()
     choices = [re.sub(r'^\([A-E]\)\s*', '', o).strip() for o in options]
     return dict(question=f'{passage}\n{ask}' if passage else ask, choices=choices, correct=correct,
-                group=f'text {_content(passage or ask)}', subset=r['_part'])
+                group=f'text {text_key(passage or ask)}', subset=r['_part'])
 
 def _lsat_source(part:str, revision:str)->Source:
     splits = dict(test=(f'lsat-{part}', f'test_{part}'), validation=(f'(?:val|dev)_{part}',), train=(f'train_{part}',))

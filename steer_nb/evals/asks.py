@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..core import SteerError
-from .scoring import Questions, pick_questions, tidy_scores, _common, _score_tree
+from .scoring import Questions, pick_questions, tidy_scores, _score_tree
 from ..models.loading import LM
-from ..models.replay import read_branches
+from ..models.replay import common_start, read_branches
 from ..models.tracing import capture, default_budget
 
 # %% ../../nbs/evals/00a_asks.ipynb #cbfe0b67
@@ -79,7 +79,7 @@ def merge_questions(
     take = lambda name: [getattr(qs[j], name)[i] for j, i in rows]
     prompts = take('prompts')
     return replace(qs[0], ids=take('ids'), prompts=prompts, answers=take('answers'), chars=take('chars'), correct=np.array(take('correct'), int),
-                   letters=max((q.letters for q in qs), key=len), shared=_common(prompts)), where
+                   letters=max((q.letters for q in qs), key=len), shared=common_start(prompts, 16)), where
 
 # %% ../../nbs/evals/00a_asks.ipynb #44c0d8bc
 @dataclass(frozen=True, eq=False)

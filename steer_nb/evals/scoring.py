@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ..core import SteerError, progress, suggest
-from ..data.choices import LETTERS, cloze_prompt, letters_prompt
+from ..data.choices import LETTERS, prompt_of
 from ..models.edits import Edit
-from ..models.loading import LM, encode, log_probs, unembed
-from ..models.replay import Prefix, Tree, make_tree, prefill, replay
+from ..models.loading import LM, encode, log_probs, paired_batches, unembed
+from ..models.replay import Prefix, Tree, common_start, make_tree, prefill, replay
 from ..models.tracing import capture, default_budget
 
 # %% ../../nbs/evals/00_scoring.ipynb #aba33ed9
@@ -70,19 +70,14 @@ def questions(
     prefix: str = '',            # text before every prompt, e.g. solved examples
 ) -> Questions:
     "Items as token ids; refuses prompts that do not fit the context."
-    if scoring not in scorings: raise suggest(scoring, scorings, 'scoring')
+    prompt = prompt_of(scoring)
     if not len(items): raise SteerError('no items to score')
     rows = list(items.itertuples())
-    texts = [prefix + (letters_prompt if scoring == 'letters' else cloze_prompt)(r) for r in rows]
+    texts = [prefix + prompt(r) for r in rows]
     prompts, most = encode(lm, texts, chat=chat), max(len(r.choices) for r in rows)
     letters = letter_tokens(lm, most) if scoring == 'letters' else []
     answers = [[[] for _ in r.choices] if letters else _answers(lm, t, p, r.choices, chat) for r, t, p in zip(rows, texts, prompts)]
-    return Questions(scoring, [str(r.id) for r in rows], prompts, answers, [[len(c) for c in r.choices] for r in rows], items.correct.to_numpy().astype(int), letters, _common(prompts))
-
-def _common(prompts: list[list[int]], least: int = 16) -> int:
-    "Tokens that all prompts begin with; none where it would save little."
-    n = next((k for k, ts in enumerate(zip(*prompts)) if len(set(ts)) > 1), min(map(len, prompts)) - 1)
-    return n if n >= least and len(prompts) > 1 else 0
+    return Questions(scoring, [str(r.id) for r in rows], prompts, answers, [[len(c) for c in r.choices] for r in rows], items.correct.to_numpy().astype(int), letters, common_start(prompts, 16))
 
 def _answers(lm: LM, text: str, prompt: list[int], choices: list[str], chat: bool) -> list[list[int]]:
     "Token ids of each answer after its prompt."
@@ -170,14 +165,8 @@ def tail_lengths(q: Questions) -> list[int]:
 def question_batches(q: Questions, budget: int) -> list[list[int]]:
     "Questions of similar answers and similar prompts, in batches of at most `budget` padded tokens, little of it padding."
     tail, prompt = tail_lengths(q), [len(p) - q.shared for p in q.prompts]
-    order, out, cur = sorted(range(len(q)), key=lambda i: (-(tail[i] // 4), -prompt[i], i)), [], []
-    def fits(rows):
-        padded, real = len(rows) * (max(tail[i] for i in rows) + max(prompt[i] for i in rows)), sum(tail[i] + prompt[i] for i in rows)
-        return padded <= budget and (real < 512 or padded < 1.15 * real)
-    for i in order:
-        if cur and not fits(cur + [i]): out.append(cur); cur = []
-        cur.append(i)
-    return out + [cur] if cur else out
+    order = sorted(range(len(q)), key=lambda i: (-(tail[i] // 4), -prompt[i], i))
+    return [[order[k] for k in b] for b in paired_batches([(tail[i], prompt[i]) for i in order], budget)]
 
 # %% ../../nbs/evals/00_scoring.ipynb #e6598605
 def _score_tree(lm: LM, q: Questions, edits: list, budget: int, desc: str, states: dict | None = None) -> np.ndarray:

@@ -26,7 +26,7 @@ from ..models.edits import Where, bind, edit, pick_positions
 from ..models.engines import _rewrap
 from ..models.loading import LM, sites_of, unembed
 from ..models.replay import Tree, prefill, run_tail
-from ..models.sites import Spot, first_tensor
+from ..models.sites import Spot, first_tensor, with_first
 from ..models.tracing import default_budget
 
 # %% ../../nbs/evals/06_screens.ipynb #0d33ffe5
@@ -81,9 +81,7 @@ def _add_hook(lm: LM, spot: Spot, zero: Tensor, pick: Tensor):
         z = zero if spot.tap.cols is None else zero.new_zeros(len(zero), h.shape[-1])
         if spot.tap.cols is not None: z[:, spot.tap.cols] = zero
         return h + (pick[..., None].to(h.device) * z.to(h.device)[:, None]).to(h.dtype)
-    def before(_, args, kw):
-        h = first_tensor(args, kw)
-        return ((add(h), *args[1:]), kw) if args and args[0] is h else (args, kw | {next(k for k, v in kw.items() if v is h): add(h)})
+    def before(_, args, kw): return with_first(args, kw, add(first_tensor(args, kw)))
     mod = lm.model.get_submodule(spot.tap.path)
     return mod.register_forward_pre_hook(before, with_kwargs=True) if spot.tap.io == 'in' else mod.register_forward_hook(lambda m, a, out: _rewrap(out, add(first_tensor(out))))
 

@@ -18,12 +18,11 @@ import pandas as pd
 from scipy import stats
 
 # %% ../../nbs/experiments/02_pas_report.ipynb #fb25d150
-from ..core import RunError, SteerError, read_json, read_table, runs_dir, stable_hash
+from ..core import RunError, SteerError, file_sha256, read_json, read_table, runs_dir, stable_hash
 from ..evals.seeds import CATEGORIES, CELL, MIN_SEEDS, category, paper_interval, rollup, seed_intervals
 from ..evals.statistics import bh, holm
 from .pas import defaults
 from ..plots import _BLUE, _GREY, _ORANGE, _heading, _need, _pp
-from ..runs import _sha
 
 # %% ../../nbs/experiments/02_pas_report.ipynb #22dcc64b
 _PLAIN = {k: v[1] if isinstance(v, tuple) else v for k, v in dict(site='resid_post', icl_k=0).items()} | {k: v[1] if isinstance(v, tuple) else v for k, v in defaults.items()}
@@ -42,7 +41,7 @@ def _checked(dir:Path, parts:dict, key:str)->pd.DataFrame:
     if not isinstance(rec, dict) or not {'file', 'sha256'} <= set(rec): raise RunError(f'{dir} is recorded as done but has no table {key!r}: run it again, or leave it out')
     file = dir/rec['file']
     if not file.exists(): raise RunError(f'{file} is missing: run this job again, or leave the directory out')
-    if _sha(file) != rec['sha256']: raise RunError(f'{file} was altered or damaged after it was written (its SHA-256 is not the recorded one): delete it and run the job again')
+    if file_sha256(file) != rec['sha256']: raise RunError(f'{file} was altered or damaged after it was written (its SHA-256 is not the recorded one): delete it and run the job again')
     return read_table(file)
 
 def _read_one(dir:Path, info:dict)->dict:

@@ -7,7 +7,6 @@ __all__ = ['units_known', 'Direction', 'steer', 'contrast', 'mean_weights', 'mak
            'random_directions', 'shuffled_signs', 'check_model', 'project', 'save_pretrained', 'from_pretrained']
 
 # %% ../../nbs/methods/00_directions.ipynb #80255d73
-import hashlib, json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import RunError, SteerError, read_json, read_tensors, rng, suggest, torch_rng, write_json, write_tensors
+from ..core import RunError, SteerError, file_sha256, read_json, read_tensors, rng, suggest, torch_rng, write_json, write_tensors
 from ..models.edits import Edit, edit
 from ..models.loading import LM, fingerprint, sites_of
 from ..models.tracing import Acts, capture
@@ -172,10 +171,8 @@ def save_pretrained(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / 'direction.safetensors'
     write_tensors(file, dict(vectors=d.vectors.contiguous(), norms=d.norms.contiguous(), scale=d.scale.contiguous()))
-    write_json(folder / 'direction.json', dict(schema=1, sites=d.sites, width=d.vectors.shape[1], sha256=_sha256(file), **{'meta': d.meta}))
+    write_json(folder / 'direction.json', dict(schema=1, sites=d.sites, width=d.vectors.shape[1], sha256=file_sha256(file), **{'meta': d.meta}))
     return folder
-
-def _sha256(file: Path) -> str: return hashlib.sha256(file.read_bytes()).hexdigest()
 
 def from_pretrained(
     folder: str | Path,      # written by `save_pretrained`
@@ -187,7 +184,7 @@ def from_pretrained(
     if not (folder / 'direction.json').is_file(): raise RunError(f'{folder} holds no direction: there is no direction.json in it')
     head, file = read_json(folder / 'direction.json'), folder / 'direction.safetensors'
     if not isinstance(head, dict) or head.get('schema') != 1 or not {'sites', 'sha256', 'meta'} <= set(head): raise RunError(f"{folder}/direction.json is not a direction of schema 1, the one that this version reads")
-    if not file.is_file() or _sha256(file) != head['sha256']: raise RunError(f'{file} is missing or was altered: its SHA-256 is not the recorded one')
+    if not file.is_file() or file_sha256(file) != head['sha256']: raise RunError(f'{file} is missing or was altered: its SHA-256 is not the recorded one')
     t, _ = read_tensors(file)
     d = Direction(head['sites'], t['vectors'], t['norms'], t['scale'], head['meta'])
     if lm is not None: check_model(d, lm, strict)

@@ -19,7 +19,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..core import RunError, SteerError, progress, read_json, rng, suggest, write_json, write_tensors
+from ..core import RunError, SteerError, file_sha256, progress, read_json, rng, suggest, write_json, write_tensors
 from ..models.loading import LM, check_length, encode, fingerprint, forward_kwargs, make_batch, token_batches
 from ..models.tracing import default_budget
 
@@ -238,10 +238,8 @@ def save_adapter(
     file = folder / 'adapter_model.safetensors'
     write_tensors(file, tuned.state, dict(format='pt'))
     replace(tuned.config, base_model_name_or_path=tuned.base['name'], inference_mode=True).save_pretrained(str(folder))
-    write_json(folder / 'steer.json', dict(schema=1, base=tuned.base, fingerprint=fingerprint(tuned.lm), sha256={f.name: _sha256(f) for f in (file, folder / 'adapter_config.json')}))
+    write_json(folder / 'steer.json', dict(schema=1, base=tuned.base, fingerprint=fingerprint(tuned.lm), sha256={f.name: file_sha256(f) for f in (file, folder / 'adapter_config.json')}))
     return folder
-
-def _sha256(file: Path) -> str: return hashlib.sha256(file.read_bytes()).hexdigest()
 
 def load_adapter(
     lm: LM,              # the model it was trained on
@@ -253,7 +251,7 @@ def load_adapter(
     head = read_json(folder / 'steer.json')
     if head.get('schema') != 1: raise RunError(f"{folder}/steer.json has schema {head.get('schema')!r}; this version reads 1")
     for name, digest in head['sha256'].items():
-        if not (folder / name).is_file() or _sha256(folder / name) != digest: raise RunError(f'{folder / name} is missing or was altered: its SHA-256 is not the recorded one')
+        if not (folder / name).is_file() or file_sha256(folder / name) != digest: raise RunError(f'{folder / name} is missing or was altered: its SHA-256 is not the recorded one')
     if head['base']['fingerprint'] != fingerprint(lm):
         raise SteerError(f"the adapter in {folder} was trained on {head['base']['name']} (fingerprint {head['base']['fingerprint']}), {lm.name} has fingerprint {fingerprint(lm)}: load that model")
     own = _copy(lm)

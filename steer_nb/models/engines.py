@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..core import SteerError
 from .edits import Edit, Where, bind, change, edit, pick_positions, put, view, where_of
 from .loading import LM, at_steps, encode, forward_kwargs, load_model, make_batch, sites_of
-from .sites import Spot, first_tensor
+from .sites import Spot, first_tensor, with_first
 
 # %% ../../nbs/models/05_engines.ipynb #6119e3a5
 class _Stop(Exception): "Raised inside a forward pass once nothing more is needed."
@@ -69,8 +69,7 @@ def _hooks(model: nn.Module, visit: Callable[[], _Visit], stop: bool = False):
             x = do(place, h) if place in visit().places else h
             if path in visit().bases(): base[path] = x
             calls[path] += 1
-            if x is h: return None
-            return ((x, *args[1:]), kw) if args and args[0] is h else (args, kw | {next(k for k, v in kw.items() if v is h): x})
+            return None if x is h else with_first(args, kw, x)
         return hook
     def post(path):
         def hook(_, args, kw, out):

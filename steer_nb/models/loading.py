@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LM', 'at_steps', 'sites_of', 'fingerprint', 'load_model', 'encode', 'check_length', 'make_batch', 'forward_kwargs',
-           'token_batches', 'unembed', 'log_probs']
+           'token_batches', 'paired_batches', 'unembed', 'log_probs']
 
 # %% ../../nbs/models/03_loading.ipynb #adb73359
 import copy, hashlib, inspect, json, os
@@ -112,12 +112,13 @@ def load_model(
     if backend not in ('nnsight', 'hooks'): raise suggest(backend, ['nnsight', 'hooks'], 'backend')
     _dtype_option(dtype, 'cpu'), _quant_known(quant)
     made = [k for k, v in dict(revision=revision, dtype=dtype, quant=quant).items() if v is not None]
-    if made and (isinstance(source, nn.Module) or str(source).split('/')[0] == 'tiny'): raise SteerError(f'{made[0]} is for models that are loaded from files, not for {source if isinstance(source, str) else "a model in memory"}: leave it out')
+    random = not isinstance(source, nn.Module) and str(source).split('/')[0] == 'tiny'
+    if made and (isinstance(source, nn.Module) or random): raise SteerError(f'{made[0]} is for models that are loaded from files, not for {source if isinstance(source, str) else "a model in memory"}: leave it out')
     if not isinstance(source, nn.Module) and not str(source).strip(): raise SteerError("the model's name is empty: give an embedded name (smollm2-135m), a Hub id, a folder or a .gguf file")
     if isinstance(source, nn.Module):
         if tokenizer is None: raise SteerError('a model object needs its tokenizer: load_model(model, tokenizer)')
         return _wrap(source, tokenizer, type(source).__name__, 'in memory', num_steps, backend)
-    if str(source).split('/')[0] == 'tiny': return _wrap(_tiny(str(source)), tiny_tokenizer(), str(source), 'random', num_steps, backend)
+    if random: return _wrap(_tiny(str(source)), tiny_tokenizer(), str(source), 'random', num_steps, backend)
     path, where = _locate(str(source))
     options = dict(trust_remote_code=trust_remote_code, local_files_only=offline or where != 'hub') | (dict(revision=revision) if revision else {})
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -145,7 +146,7 @@ def _locate(source: str) -> tuple[Path | str, str]:
     workspace = os.environ.get('WORKSPACE')
     if workspace and (Path(workspace) / 'transformers' / source / 'config.json').is_file(): return Path(workspace) / 'transformers' / source, 'folder'
     if source.startswith(('/', '.', '~')): raise SteerError(f'no such model folder or file: {source}')
-    if source.count('/') != 1: raise suggest(source, list(_embedded), 'model (embedded names; a Hub id reads org/name; a path must exist)')
+    if source.count('/') != 1: raise suggest(source, [*_embedded, 'tiny'], 'model (embedded names; a Hub id reads org/name; a path must exist)')
     return source, 'hub'
 
 def _dtype_option(dtype, device: str) -> dict:
@@ -160,7 +161,6 @@ def _quant_known(quant: str | None) -> None:
     if quant not in (None, '4bit', '8bit'): raise suggest(quant, ['4bit', '8bit'], 'quant')
 
 def _quant_option(quant: str | None) -> dict:
-    _quant_known(quant)
     if quant is None: return {}
     if not torch.cuda.is_available(): raise SteerError(f"quant={quant!r} needs a CUDA device and there is none: load without it, or use a GGUF file on a CPU")
     import importlib.util
@@ -186,8 +186,7 @@ def _from_pretrained(path, source, where: str, tokenizer, options: dict, load: d
     logging.disable_progress_bar()
     try:
         model, info = AutoModelForCausalLM.from_pretrained(path, **options, **load, output_loading_info=True)
-        _complete(model, info, source)
-        return model, tokenizer or AutoTokenizer.from_pretrained(path, **options)
+        tok = tokenizer or AutoTokenizer.from_pretrained(path, **options)
     except SafetensorError as e: raise SteerError(f'the weights of {source} cannot be read, a file may be cut short: {e}') from e
     except OSError as e:
         from huggingface_hub import constants
@@ -197,12 +196,13 @@ def _from_pretrained(path, source, where: str, tokenizer, options: dict, load: d
     except RuntimeError as e:
         if 'mismatched' not in str(e): raise
         raise SteerError(f'could not load {source}: its weights have other shapes than its config.json says') from e
-    except SteerError: raise
     except ValueError as e:
         if 'trust_remote_code' in str(e): raise SteerError(f'{source} brings its own code: pass trust_remote_code=True if you trust it') from e
         raise SteerError(f'could not load {source}: {str(e).splitlines()[0]}') from e
     finally:
         if bar: logging.enable_progress_bar()
+    _complete(model, info, source)
+    return model, tok
 
 def _revision(path, where: str, model: nn.Module) -> str:
     if where == 'embedded': return json.loads((Path(path) / 'source.json').read_text())['sha256'][:16]
@@ -269,6 +269,23 @@ def token_batches(
     for i in order:
         if cur and (len(cur) + 1) * lengths[cur[0]] > budget: out.append(cur); cur = []
         cur.append(i)
+    return out + [cur] if cur else out
+
+# %% ../../nbs/models/03_loading.ipynb #ed6d67d1
+def paired_batches(
+    sizes: list[tuple[int, int]],  # tokens in the two parts of each item, in the order to be packed
+    budget: int,                   # most tokens in a batch, padding included
+) -> list[list[int]]:              # item numbers per batch
+    "Cut items, in their order, into batches of at most `budget` padded tokens (one item may exceed it), little of it padding."
+    out, cur, most, real = [], [], (0, 0), 0
+    for i, (a, b) in enumerate(sizes):
+        wide, total = (max(most[0], a), max(most[1], b)), real + a + b
+        padded = (len(cur) + 1) * sum(wide)
+        if cur and not (padded <= budget and (total < 512 or padded < 1.15 * total)):
+            out.append(cur)
+            cur, wide, total = [], (a, b), a + b
+        cur.append(i)
+        most, real = wide, total
     return out + [cur] if cur else out
 
 # %% ../../nbs/models/03_loading.ipynb #c329ebbf
