@@ -241,6 +241,23 @@ def _finished(self:Run, key:str, file:Path)->bool:
                        'delete it to compute it again')
     return True
 
+
+@patch
+def has(self:Run,
+    key:str, # a part's key
+)->bool:
+    "Is this part finished, and its file still there?"
+    return key in self.parts and (self.dir/self.parts[key]['file']).exists()
+
+@patch
+def load(self:Run,
+    key:str, # a finished part's key
+)->Any: # what is in the file
+    "A finished part, checked; `RunError` where there is none."
+    if not self.has(key): raise RunError(f'{self.dir} has no part {key!r}; it has {list(self.parts)[:8]}')
+    kind = self.parts[key]['kind']
+    return self.part(key, None, kind)
+
 # %% ../nbs/01_runs.ipynb #d67bd732
 @patch
 def log(self:Run,

@@ -246,7 +246,7 @@ def first_order_steps(lm: LM, q: Questions, cells: pd.DataFrame, vectors: dict, 
     "`first_order` as steps for `together`; returns its two tables and (unsteered, steered) log-probabilities, nan where a cell was not run."
     if not 0 < fraction <= 1: raise SteerError(f'fraction is {fraction}; it must lie above 0 and not above 1')
     where, cells = dict(site=site, positions=positions), cells.reset_index(drop=True)
-    if run is not None and f'{key}/slopes' in run.parts: got = run.part(f'{key}/slopes', dict, 'tensors')
+    if run is not None and run.has(f'{key}/slopes'): got = run.load(f'{key}/slopes')
     else:
         each, base = yield Slopes(lm, q, vectors, desc='gradients', **where)
         got = dict(each=torch.from_numpy(each), base=torch.from_numpy(base))

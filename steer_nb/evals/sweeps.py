@@ -123,7 +123,7 @@ class _Job:
         self.base, self.out = np.full((self.n, width), np.nan, np.float32), np.full((self.n, len(self.todo), width), np.nan, np.float32)
         self.done, self.size = np.zeros(self.n, bool), self.n * max(len(self.todo), 1)
         if ask.run is not None:
-            for k in [k for k in ask.run.parts if k.startswith(f'{ask.key}/')]: self._put(ask.run.part(k, dict, 'tensors'))
+            for k in [k for k in ask.run.parts if k.startswith(f'{ask.key}/') and ask.run.has(k)]: self._put(ask.run.load(k))
 
     def _put(self, part: dict) -> None:
         rows, k = part['items'].numpy(), part['base'].shape[1]

@@ -12,7 +12,7 @@ import ast, importlib, itertools
 import pandas as pd
 import yaml
 
-from ..core import SteerError, check_params, data_path, suggest
+from ..core import SteerError, check_params, data_path, stable_hash, suggest
 
 # %% ../../nbs/experiments/00_jobs.ipynb #98210fd9
 experiments = dict(pas='steer_nb.experiments.pas')  # name -> module with `defaults`, `check` and `run`
@@ -63,11 +63,17 @@ def run_all(
     most: int | None = None, # stop after so many runs
     **overrides,             # parameters that differ from the job's, in all runs
 ) -> list:                   # finished Runs
-    "Run everything a job stands for, one after the other; finished runs are only read."
+    "Run everything a job stands for; seeds that share a pool of items side by side, all else one after the other. Finished runs are only read."
     module = importlib.import_module(experiments[load_job(job)['experiment']])
-    todo = job_runs(job, **overrides)[:most]
+    todo, done = job_runs(job, **overrides)[:most], {}
     for p in todo: module.check(p)  # before hours of work
-    return [module.run(**p) for p in todo]
+    for p in todo:
+        rest = {k: v for k, v in p.items() if k != 'seed'}
+        seeds = [q['seed'] for q in todo if q.get('pool') is not None and q == rest | dict(seed=q.get('seed'))]
+        if stable_hash(p) in done: continue
+        if len(seeds) < 2: done[stable_hash(p)] = module.run(**p)
+        else: done |= {stable_hash(rest | dict(seed=s)): r for s, r in zip(seeds, module.run_seeds(seeds, **rest))}
+    return [done[stable_hash(p)] for p in todo]
 
 # %% ../../nbs/experiments/00_jobs.ipynb #512a0702
 def given_params(
