@@ -304,11 +304,13 @@ def _fsync(path:Path):
 def _no_room(path:Path, e:OSError)->str:
     here = next(p for p in path.absolute().parents if p.is_dir())
     free = f'{shutil.disk_usage(here).free/2**20:,.0f} MB free'
-    if e.errno == errno.EFBIG or f'os error {errno.EFBIG}' in str(e): # safetensors gives the number in words only
-        remedy = 'the size of a file is limited here, by the shell (raise or lift it with `ulimit -f`) or by the file system'
-    else: remedy = 'free some space'
-    return (f'cannot write {path}: {e} ({free} on that disk); nothing was left behind: {remedy}, '
+    return (f'cannot write {path}: {e} ({free} on that disk); nothing was left behind: {_room(e)}, '
             'or choose a folder that can be written (STEER_HOME for runs, STEER_CACHE for the cache)')
+
+def _room(e:OSError)->str:
+    "What helps against a failed write; safetensors gives the error's number in words only."
+    too_big = e.errno == errno.EFBIG or f'os error {errno.EFBIG}' in str(e)
+    return 'the size of a file is limited, so raise that limit (`ulimit -f`)' if too_big else 'free some space'
 
 # %% ../nbs/00_core.ipynb #0b28dfeb
 def _found(path:str|Path)->Path:

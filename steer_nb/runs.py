@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 # %% ../nbs/01_runs.ipynb #dd4e6c2d
 from .core import RunError, SteerError, file_sha256, read_json, read_table, read_tensors, runs_dir, stable_hash, suggest
-from .core import write_atomic, write_json, write_table, write_tensors, _package, _repo
+from .core import write_atomic, write_json, write_table, write_tensors, _package, _repo, _room
 
 # %% ../nbs/01_runs.ipynb #a10b7983
 @functools.cache
@@ -267,7 +267,7 @@ def log(self:Run,
     self._check_open()
     try:
         with (self.dir/'log.txt').open('a', encoding='utf-8') as f: f.write(f'{_now()} {text}\n')
-    except OSError as e: raise RunError(f'cannot write {self.dir}/log.txt: {e}; free some space') from e
+    except OSError as e: raise RunError(f'cannot write {self.dir}/log.txt: {e}; {_room(e)}') from e
 
 # %% ../nbs/01_runs.ipynb #6cb6c515
 @patch

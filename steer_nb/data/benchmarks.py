@@ -226,7 +226,8 @@ def _task_name(name:str)->tuple[str, str]:
     "The known name and, for `mmlu/<subject>` or `bbq/<category>`, the part."
     head, _, sub = str(name).partition('/')
     recipes = _recipes()
-    whole = {plain_key(k): k for k in recipes} | {plain_key(f'{k}/{p}'): f'{k}/{p}' for k, r in recipes.items() for p in r.parts}
+    parts = [f'{k}/{p}' for k, r in recipes.items() for p in r.parts]
+    whole = {plain_key(k): k for k in (*recipes, *parts)}
     known = _aliases() | whole
     if plain_key(name) in known: head, _, sub = known[plain_key(name)].partition('/')
     task = known.get(plain_key(head))
@@ -234,7 +235,8 @@ def _task_name(name:str)->tuple[str, str]:
         raise suggest(name, [*recipes, 'mmlu/<subject>'], 'benchmark')
     if not sub: return task, ''
     parts = {plain_key(s): s for s in (_subjects() if task == 'mmlu' else recipes[task].parts)}
-    if plain_key(sub) not in parts: raise suggest(sub, parts.values(), 'MMLU subject' if task == 'mmlu' else f'part of {task}')
+    if plain_key(sub) not in parts:
+        raise suggest(sub, parts.values(), 'MMLU subject' if task == 'mmlu' else f'part of {task}')
     return task, parts[plain_key(sub)]
 
 # %% ../../nbs/data/01_benchmarks.ipynb #a1cff589

@@ -190,13 +190,14 @@ def linked_rows(
     n, code = len(keys), pd.factorize(pd.Series([k for ks in keys for k in ks], dtype=object))[0] + len(keys)
     rows = np.repeat(np.arange(n), [len(ks) for ks in keys])
     size = int(code.max(initial=n - 1)) + 1
-    return connected_components(coo_matrix((np.ones(len(rows)), (rows, code)), shape=(size, size)), directed=False)[1][:n]
+    links = coo_matrix((np.ones(len(rows)), (rows, code)), shape=(size, size))
+    return connected_components(links, directed=False)[1][:n]
 
 def _clusters(items:pd.DataFrame)->list[list[int]]:
     "Row positions of the items that must stay together."
     texts = [normal_text(f'{c} {q}') for c, q in zip(items.context, items.question)]
-    out = {}
-    for i, c in enumerate(linked_rows([[('group', g), ('text', t)] for g, t in zip(items.group, texts)])): out.setdefault(c, []).append(i)
+    linked, out = linked_rows([[('group', g), ('text', t)] for g, t in zip(items.group, texts)]), {}
+    for i, c in enumerate(linked): out.setdefault(c, []).append(i)
     return list(out.values())
 
 # %% ../../nbs/data/00_choices.ipynb #2e2ecbc6
@@ -225,7 +226,8 @@ SPLITS = ('train', 'val', 'test')
 def _sizes(sizes:tuple, n:int)->list[int]:
     "Numbers of items from proportions or numbers; proportions that sum to 1 use every item."
     sizes = list(sizes.values()) if isinstance(sizes, dict) else list(sizes)
-    if len(sizes) != 3: raise SteerError(f'sizes are train, val, test; got {len(sizes)} numbers: {sizes}; give three, e.g. (.6, .2, .2)')
+    if len(sizes) != 3:
+        raise SteerError(f'sizes are train, val, test; got {len(sizes)} numbers: {sizes}; give three, e.g. (.6, .2, .2)')
     if any(isinstance(s, bool) or not isinstance(s, (Integral, float)) or s < 0 for s in sizes):
         raise SteerError(f'sizes must be numbers of items or proportions, not negative; got {sizes}')
     if all(isinstance(s, Integral) for s in sizes):

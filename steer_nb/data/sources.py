@@ -58,10 +58,12 @@ def read_rows(
 def _parquet(path:Path)->list[dict]:
     import pyarrow.parquet as pq
     table = pq.read_table(path)
-    return table.drop_columns([c for c in table.column_names if re.fullmatch(r'__index_level_\d+__', c)]).to_pylist() # pandas' row numbers
+    index = [c for c in table.column_names if re.fullmatch(r'__index_level_\d+__', c)] # pandas' row numbers
+    return table.drop_columns(index).to_pylist()
 
 def _table(f:Any, kind:str, dtype:type|dict)->list[dict]:
-    return pd.read_csv(f, sep='\t' if kind == 'tsv' else ',', dtype=dtype, keep_default_na=dtype is not str).to_dict('records')
+    sep = '\t' if kind == 'tsv' else ','
+    return pd.read_csv(f, sep=sep, dtype=dtype, keep_default_na=dtype is not str).to_dict('records')
 
 def _json(text:str)->list[dict]:
     try: rows = json.loads(text)

@@ -18,7 +18,7 @@ from scipy import stats
 
 # %% ../../nbs/evals/04_seeds.ipynb #ead2c1e1
 from ..core import SteerError, rng
-from .statistics import bh, holm, paired_effect
+from .statistics import adjusted, paired_effect
 
 # %% ../../nbs/evals/04_seeds.ipynb #07be403a
 CELL = ['model', 'benchmark', 'method']  # what one row of a table stands for
@@ -185,10 +185,7 @@ def seed_intervals(
         raise SteerError(f'{dict(seeds[twice].iloc[0][[*by, "seed"]])} occurs twice in the table of seeds: keep one run of each')
     own = {} if items is None else dict(list(_table(items, [*by, *ITEM], 'seed_intervals').groupby(by, sort=False)))
     rows = [dict(zip(by, k), **_row(d, own.get(k), alternative, level)) for k, d in seeds.groupby(by, sort=False)]
-    t = pd.DataFrame(rows)
-    known = t.p.notna()
-    for name, f in (('p_holm', holm), ('p_bh', bh)): t.loc[known, name] = f(t.p[known]) if known.any() else np.nan
-    return t
+    return adjusted(pd.DataFrame(rows))
 
 def _row(d:pd.DataFrame, items:pd.DataFrame|None, alternative:str, level:float)->dict:
     "One cell of `seed_intervals`."
@@ -265,7 +262,5 @@ def rollup(
             x = s[(s[['category', *by]] == list(k)).all(axis=1)].effect
             row |= dict(n_effects=len(x), **{f'paper_{c}': v for c, v in paper_interval(x, level).items() if c in ('low', 'high', 'p')})
         rows.append(row)
-    out, order = pd.DataFrame(rows), [*CATEGORIES, 'other']
-    known = out.p.notna()
-    out.loc[known, 'p_holm'] = holm(out.p[known]) if known.any() else np.nan
+    out, order = adjusted(pd.DataFrame(rows), ['p_holm']), [*CATEGORIES, 'other']
     return out.sort_values('category', key=lambda c: c.map(order.index), kind='stable', ignore_index=True)

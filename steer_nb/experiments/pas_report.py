@@ -19,8 +19,8 @@ from scipy import stats
 
 # %% ../../nbs/experiments/02_pas_report.ipynb #fb25d150
 from ..core import RunError, SteerError, file_sha256, read_json, read_table, runs_dir, stable_hash
-from ..evals.seeds import CATEGORIES, CELL, MIN_SEEDS, category, paper_interval, rollup, seed_intervals
-from ..evals.statistics import bh, holm
+from ..evals.seeds import CATEGORIES, CELL, MIN_SEEDS, category, paper_interval, rollup, seed_intervals, _t_interval
+from ..evals.statistics import adjusted
 from .pas import defaults
 from ..plots import _BLUE, _GREY, _ORANGE, _heading, _need, _pp
 
@@ -192,9 +192,7 @@ def table5(
     for k, d in runs.transfer.groupby(key, sort=False):
         x, e = paper_interval(d.effect, level, 'less'), _worst_case(d, level)
         rows.append(dict(zip(key, k), n_seeds=len(d), base_accuracy=d.base_accuracy.mean(), accuracy=d.accuracy.mean(), effect=x['effect'], **{f'paper_{c}': x[c] for c in ('low', 'high', 'p')}, **e))
-    t = pd.DataFrame(rows)
-    for name, f in (('p_holm', holm), ('p_bh', bh)): t.loc[t.p.notna(), name] = f(t.p[t.p.notna()]) if t.p.notna().any() else np.nan
-    return t
+    return adjusted(pd.DataFrame(rows))
 
 def _worst_case(d:pd.DataFrame, level:float)->dict:
     "Interval of a mean over seeds that share all their items."
@@ -203,8 +201,8 @@ def _worst_case(d:pd.DataFrame, level:float)->dict:
     between, within = d.effect.var(ddof=1)/J, (((d.high - d.low)/(2*q))**2).mean()
     var = between + within
     df = max(var**2/max(between**2/(J - 1), 1e-300), J - 1)
-    (t, power), se, m = stats.t.ppf([(1 + level)/2, .8], df), np.sqrt(var), d.effect.mean()
-    return dict(low=m - t*se, high=m + t*se, p=2*stats.t.sf(abs(m)/se, df) if se > 0 else np.nan, mde=(t + power)*se)
+    i = _t_interval(d.effect.mean(), var, df, level)
+    return dict(low=i['low'], high=i['high'], p=i['p'] if var > 0 else np.nan, mde=stats.t.ppf([(1 + level)/2, .8], df).sum()*i['se'])
 
 # %% ../../nbs/experiments/02_pas_report.ipynb #78c1dff7
 def summary(
