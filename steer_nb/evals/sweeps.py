@@ -93,11 +93,11 @@ class Sweep(Ask):
     @classmethod
     def answer(cls, asks: list['Sweep']) -> list:
         lm, (q, where) = asks[0].lm, merge_questions([a.q for a in asks])
-        one, rows, whole = len(asks) == 1, asks[0].rows or default_rows(lm), asks[0].positions in ('all', 'prompt')
+        rows, whole = asks[0].rows or default_rows(lm), asks[0].positions in ('all', 'prompt')
         jobs = [_Job(a, w) for a, w in zip(asks, where)]
         bar = progress(total=sum(j.size for j in jobs), desc=asks[0].desc, unit='cell')
         for j in jobs: bar.update(int(j.done.sum()) * max(len(j.todo), 1))
-        for mine in question_batches(q, default_budget(lm) // (2 if one else 1)):
+        for mine in question_batches(q, default_budget(lm) * (2 if len(asks) > 1 else .5)):  # many sweeps: each has a part of a batch
             shares = [(j, *s) for j in jobs if len((s := j.share(mine))[0])]
             if not shares: continue
             prefix = prefill(lm, question_tree(lm, some := pick_questions(q, mine), whole))
@@ -110,7 +110,8 @@ class Sweep(Ask):
                 j.cost.update(replay=sub.cost['replay'], **{k: part * prefix.cost[k] for k in ('prompt', 'shared')})
                 if sub is prefix: prefix.cost['replay'] = 0
         bar.close()
-        return [j.result(-(-a.check // len(asks))) for j, a in zip(jobs, asks)]
+        left = max(a.check for a in asks)  # in all: what is checked is the path, not the asker
+        return [j.result((left + k) // len(asks)) for k, j in enumerate(jobs)]
 
 # %% ../../nbs/evals/01_sweeps.ipynb #ce3126ad
 class _Job:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core import SteerError, check_params, file_sha256, in_test, read_table, rng, seed_all, stable_hash, suggest
 from ..data.benchmarks import load_task
 from ..data.choices import SPLITS, answer_of, leak_report, prompt_of, split_items
-from ..evals.asks import Answers, together
+from ..evals.asks import Answered, Answers, merge_questions, together
 from ..evals.effects import before_after, neutral_texts, side_effects, unrelated_rows
 from ..evals.scoring import Questions, decide, picks, questions, tidy_scores, unconditional
 from ..evals.screens import choose, first_order_steps, halving_steps
@@ -150,10 +150,10 @@ def steps(
     with open_run('pas', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), source=source_digest()) | _files(p)) as r:
         parts = _data(r, p)
         prefix, train = yield from _examples(r, lm, p, parts)
-        fitted = yield from _vectors(r, lm, p, layers, train, prefix)
-        vectors = grid_vectors(fitted, p, layers)
         q = {s: questions(lm, parts[s], p['scoring'], p['chat'], prefix) for s in ('val', 'test')}
-        grid, val, cost = yield from _search(r, lm, p, q['val'], vectors)
+        fitted, answers = yield from _vectors(r, lm, p, layers, train, prefix, q['val'])
+        vectors = grid_vectors(fitted, p, layers)
+        grid, val, cost = yield from _search(r, lm, p, q['val'], vectors, answers)
         out = yield from _test(r, lm, p, q, parts, vectors, grid, val)
         yield from _gain(r, lm, p, q['test'], parts['test'], out['base'])
         yield from _transfer(r, lm, p, vectors, out['chosen'], others)
@@ -229,8 +229,8 @@ def _examples(r: Run, lm: LM, p: dict, parts: dict) -> Generator:
     if not p['icl_k']: return '', train
     if not r.has('examples'):
         q = questions(lm, train, p['scoring'], p['chat'])
-        logp, _ = yield Answers(lm, q, desc='without examples')
-        wrong = train[decide(q, logp)[0] != q.correct]
+        got = yield Answers(lm, q, desc='without examples')
+        wrong = train[decide(q, got.logp)[0] != q.correct]
         if len(wrong) < p['icl_k']: raise SteerError(f"icl_k is {p['icl_k']}, but {lm.name} answers only {len(wrong)} training items wrong: take more samples or a smaller icl_k")
         r.part('examples', lambda: choose_examples(lm, wrong, [prompt(x) for x in pd.concat(parts.values()).itertuples()], p))
     shown = r.load('examples')
@@ -241,22 +241,25 @@ def _gain(r: Run, lm: LM, p: dict, q: Questions, test: pd.DataFrame, base: np.nd
     "What the examples alone do to test accuracy."
     if not p['icl_k'] or r.has('examples_effect'): return
     bare = questions(lm, test, p['scoring'], p['chat'])
-    logp, _ = yield Answers(lm, bare, desc='test without examples')
-    without, right = decide(bare, logp)[0] == bare.correct, decide(q, base)[0] == q.correct
+    got = yield Answers(lm, bare, desc='test without examples')
+    without, right = decide(bare, got.logp)[0] == bare.correct, decide(q, base)[0] == q.correct
     r.part('examples_effect', lambda: pd.DataFrame([dict(examples=len(r.load('examples')), without=without.mean(), accuracy=right.mean(), **paired_effect(right, without, test.group))]))
 
 # %% ../../nbs/experiments/01_pas.ipynb #a2616e96
-def _vectors(r: Run, lm: LM, p: dict, layers: list[int], train: pd.DataFrame, prefix: str) -> Generator:
-    sites, states = read_sites(p, layers), None
+def _vectors(r: Run, lm: LM, p: dict, layers: list[int], train: pd.DataFrame, prefix: str, val: Questions) -> Generator:
+    "Fitted vectors; and, where the search goes by gradients, the validation items' answers with theirs, from the same pass."
+    sites, states, answers = read_sites(p, layers), None, None
     depths = None if prefix else entering(lm, sites)
     if not r.has('train_scores'):
-        q = questions(lm, train, p['scoring'], p['chat'], prefix)
-        logp, got = yield Answers(lm, q, tuple(depths or ()), 'answers on training items')
-        r.part('train_scores', lambda: tidy_scores(q, logp))
-        states = got if depths is not None else None
+        q, by_gradient = questions(lm, train, p['scoring'], p['chat'], prefix), p['search'] == 'first_order'
+        every, (mine, others) = merge_questions([q, val]) if by_gradient else (q, (np.arange(len(q)), []))
+        got = yield Answers(lm, every, tuple(depths or ()), tuple(f"{p['site']}.{l}" for l in layers) if by_gradient else (), np.isin(np.arange(len(every)), others), p['positions'], desc='answers on training items')
+        r.part('train_scores', lambda: tidy_scores(q, got.logp[mine]))
+        if depths is not None: states = {d: x[mine] for d, x in got.states.items()}
+        if by_gradient: answers = Answered(got.logp[others], {}, {s: g[others] for s, g in got.grads.items()})
     scores = r.load('train_scores')
-    answers, rivals = (picks(x).set_index('id').loc[train.id].pick.tolist() for x in (scores, scores[~scores.correct].assign(correct=True)))
-    texts = training_texts(train, answers, rivals, p['scoring'], p['methods'], read_pairs(p['pairs']) if p['pairs'] else None)
+    picked, rivals = (picks(x).set_index('id').loc[train.id].pick.tolist() for x in (scores, scores[~scores.correct].assign(correct=True)))
+    texts = training_texts(train, picked, rivals, p['scoring'], p['methods'], read_pairs(p['pairs']) if p['pairs'] else None)
     if not r.has('vectors'):
         x = yield from text_states(lm, texts, train.id.tolist(), sites, p['chat'], states)
         r.part('vectors', lambda: fit_vectors(texts, x, p, lm.name), 'tensors')
@@ -265,18 +268,18 @@ def _vectors(r: Run, lm: LM, p: dict, layers: list[int], train: pd.DataFrame, pr
         s = signs(texts, m)
         d = make_direction(lm, sites, fitted[f'fitted.{m}'], fitted['scale'], method=m, benchmark=p['benchmark'], seed=p['seed'], n_positive=int((s > 0).sum()), n_negative=int((s < 0).sum()))
         save_pretrained(d, r.dir / 'directions' / m)
-    return fitted
+    return fitted, answers
 
 # %% ../../nbs/experiments/01_pas.ipynb #f0981f09
-def _search(r: Run, lm: LM, p: dict, q: Questions, vectors: dict) -> Generator:
+def _search(r: Run, lm: LM, p: dict, q: Questions, vectors: dict, answers: Answered | None) -> Generator:
     "The grid with its chosen cells, the chosen cells' log-probabilities, and the cost."
     cells, where = make_cells(vectors, p['strengths']), dict(site=p['site'], positions=p['positions'], run=r)
     if p['search'] == 'full':
         base, logp, cost = yield Sweep(lm, q, cells, vectors, key='validation', desc='validation grid', **where)
         grid = r.part('grid', lambda: mark_chosen(grid_table(q, cells, base, logp), p['rule']))
     else:
-        screen = dict(first_order=first_order_steps, halving=halving_steps)[p['search']]
-        table, cost, (base, logp) = yield from screen(lm, q, cells, vectors, p['fraction'], key='screen', desc='validation cells', **where)
+        screen, more = (first_order_steps, dict(answers=answers)) if p['search'] == 'first_order' else (halving_steps, {})
+        table, cost, (base, logp) = yield from screen(lm, q, cells, vectors, p['fraction'], key='screen', desc='validation cells', **where, **more)
         grid = r.part('grid', lambda: choose(table, p['rule']))
     return grid, (base, logp[:, grid.chosen.to_numpy()]), cost
 

@@ -147,7 +147,7 @@ class Prefix:
     "What a replay needs of the unedited pass."
     tree: Tree
     kept: dict                 # attention module -> keys and values before the tail
-    calls: list                # per depth: (path, args, kwargs) of the block
+    calls: list                # per depth: (path, args, kwargs) of the block, without the residual stream
     entry: list[Tensor]        # per depth: (P, tail, d) state on entry
     final: Tensor | None       # (P, tail, d) after the final norm
     cost: Counter = field(default_factory=Counter)  # block-token evaluations: 'prompt', 'shared' and 'replay'
@@ -159,6 +159,8 @@ class Prefix:
         return self.entry[depth + 1]
 
 class _Done(Exception): pass
+
+_STREAM = torch.empty(0)  # stands for the residual stream in a block's arguments, which would hold the whole batch
 
 def prefill(
     lm: LM,
@@ -173,7 +175,7 @@ def prefill(
     calls, entry, out, first = [], [], [], _First(tree, before)
     def on_entry(path):
         def hook(_, args, kw):
-            calls.append((path, args, kw)), entry.append(first_tensor(args, kw)[:, tree.start:].clone())
+            calls.append((path, *with_first(args, kw, _STREAM))), entry.append(first_tensor(args, kw)[:, tree.start:].clone())
             if len(calls) - 1 == until: raise _Done
         return hook
     def on_final(_, args, result):
@@ -225,8 +227,8 @@ def _tail_args(x, tree: Tree, rows: Tensor | None, cells: int):
 def _call_block(lm: LM, prefix: Prefix, depth: int, h: Tensor, slots: dict) -> Tensor:
     "Run one block on (P, cells, tail, d), with edits inside it applied to their cells."
     (path, args, kwargs), (P, C, T, d) = prefix.calls[depth], h.shape
-    flat, orig = h.reshape(P, C * T, d), first_tensor(args, kwargs)
-    new = lambda x: flat if x is orig else _tail_args(x, prefix.tree, prefix.rows, C)
+    flat = h.reshape(P, C * T, d)
+    new = lambda x: flat if x is _STREAM else _tail_args(x, prefix.tree, prefix.rows, C)
     with ExitStack() as stack:
         for (p, io), todo in slots.items(): stack.callback(_slot(lm.model.get_submodule(p), io, todo, flat, (C, T)).remove)
         out = lm.model.get_submodule(path)(*map(new, args), **{k: new(v) for k, v in kwargs.items()})
