@@ -51,7 +51,7 @@ def _read_one(dir:Path, info:dict)->dict:
     extra = info.get('extra') or {}
     setting = _setting(p) | ({'files': stable_hash(extra['files'], 8)} if extra.get('files') else {})  # a file that was edited is another benchmark
     row = dict(run=dir.name, folder=str(dir.parent), model=str(p['model']), benchmark=str(p['benchmark']), category=category(str(p['benchmark'])), seed=int(p['seed']), setting=stable_hash(setting, 8),
-               source=str(extra.get('source') or info.get('source')), weights=f"{extra.get('revision')} {extra.get('fingerprint')}", seconds=float(info.get('seconds') or 0), verdicts=(info.get('summary') or {}).get('verdicts') or {})
+               source=str(extra.get('source') or info.get('source')), weights=f"{extra.get('revision')} {extra.get('fingerprint')}", seconds=float(info.get('seconds') or 0), controls=int(p.get('n_controls') or 0), verdicts=(info.get('summary') or {}).get('verdicts') or {})
     tests, items, flips = (_checked(dir, parts, k) for k in ('tests', 'items', 'flips'))
     tests = tests[tests.kind == 'vector']
     seeds = tests[['method', 'layer', 'strength', 'base_accuracy', 'accuracy', 'effect', 'validation_delta', 'n']].assign(n_train=int((items.split != 'test').sum()))
@@ -101,7 +101,7 @@ def read_runs(
         elif source and not made.startswith(source): skipped.append(dict(run=d.name, status='done', why=f'made by version {made[:8]}'))
         else: found.append(_read_one(d, info))
     if not found: raise RunError(f'no finished {experiment!r} run in {where}' + (f' ({len(skipped)} not finished or of another version)' if skipped else '') + ': run some seeds first')
-    return _gather(found, skipped, mixed)
+    return _gather(*_doubles(found, skipped), mixed)
 
 # %% ../../nbs/experiments/02_pas_report.ipynb #34a16253
 def _gather(found:list[dict], skipped:list[dict], mixed:bool)->Runs:
@@ -121,6 +121,15 @@ def _gather(found:list[dict], skipped:list[dict], mixed:bool)->Runs:
     _refuse(out, mixed)
     return out
 
+def _doubles(found:list[dict], skipped:list[dict])->tuple[list[dict], list[dict]]:
+    "Of runs that differ only in what does not touch these numbers (controls, side effects, methods), those with the most methods, then the most controls."
+    kept = {}
+    for f in sorted(found, key=lambda f: (-len(f['seeds']), -f['row']['controls'], f['row']['run'], f['row']['folder'])):
+        mine = kept.setdefault(tuple(f['row'][k] for k in ('model', 'benchmark', 'seed', 'setting', 'source', 'weights')), [])
+        if over := next((g for g in mine if set(f['seeds'].method) <= set(g['seeds'].method)), None): skipped.append(dict(run=f['row']['run'], status='done', why=f"the same numbers as {over['row']['run']}"))
+        else: mine.append(f)
+    return [f for fs in kept.values() for f in fs], skipped
+
 def _refuse(r:Runs, mixed:bool)->None:
     "Errors for runs that are there twice or do not belong together."
     key = [*r.by, 'seed']
@@ -128,7 +137,7 @@ def _refuse(r:Runs, mixed:bool)->None:
         s = r.seeds[twice]
         first = s[(s[key] == s[key].iloc[0]).all(axis=1)]
         at = r.runs[r.runs.run.isin(first.run)]
-        why = 'made by different versions of the package, ' + ' and '.join(sorted(set(at.source.str[:8]))) if at.source.nunique() > 1 else 'of different model weights' if at.weights.nunique() > 1 else 'with the same numbers-deciding parameters'
+        why = 'made by different versions of the package, ' + ' and '.join(sorted(set(at.source.str[:8]))) if at.source.nunique() > 1 else 'of different model weights' if at.weights.nunique() > 1 else 'with methods in common'
         raise RunError(f'{first.model.iloc[0]} on {first.benchmark.iloc[0]}, seed {first.seed.iloc[0]} is there {len(first)} times ({", ".join(first.run)}), {why}: delete all but one, or read one version with source=')
     if mixed: return
     for k, d in r.runs.groupby(['model', 'benchmark', 'setting']):
