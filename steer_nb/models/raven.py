@@ -217,7 +217,7 @@ def _loop_until(self, s: Tensor, e: Tensor, most: int, p: _Pass, rule: ExitRule,
         p.frozen = done if i else None
         s = torch.where(done[..., None], s, self._step(s, e, i, p))
         taken += ~done
-        X
+        quiet = _Pass(p.mask, p.rope, p.cache, None)  # what the coda writes now is replaced when the pass ends
         done = done | rule(self.lm_head(self._read_out(s, quiet)[1]) if rule.reads_logits else s)
         if bool(done.all()): break
     p.frozen = None
