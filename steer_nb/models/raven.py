@@ -54,9 +54,9 @@ def rope_angles(
     return angle.cos(), angle.sin()
 
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    "Rotate neighbouring pairs of channels of (rows, columns, heads, size), in float32."
+    "Rotate neighbouring pairs of channels of (rows, columns, 2, heads, size), in float32."
     a, b = _wide(x).unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos[:, :, None], sin[:, :, None]
+    cos, sin = cos[:, :, None, None], sin[:, :, None, None]
     return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2).to(x.dtype)
 
 # %% ../../nbs/models/00c_raven.ipynb #e05d078f
@@ -73,13 +73,13 @@ class RavenAttention(nn.Module):
         self.config, self.layer_idx, self.head_dim = config, layer_idx, config.head_dim
         self.num_key_value_groups, self.scaling, self.is_causal, self.attention_dropout = 1, config.head_dim ** -.5, True, 0.
         self.Wqkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
-        if config.qk_bias: self.qk_bias = nn.Parameter(torch.zeros(2, 1, config.n_heads, config.head_dim))
+        self.qk_bias = nn.Parameter(torch.zeros(2, 1, config.n_heads, config.head_dim)) if config.qk_bias else None
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=False)
 
     def forward(self, hidden_states: Tensor, position_embeddings: tuple, attention_mask=None, past_key_values=None, slot=None, frozen=None, **kwargs) -> Tensor:
-        q, k, v = self.Wqkv(hidden_states).unflatten(-1, (3, -1, self.head_dim)).unbind(2)
-        if self.config.qk_bias: q, k = q + self.qk_bias[0], k + self.qk_bias[1]
-        q, k, v = (x.transpose(1, 2) for x in (_turn(q, *position_embeddings), _turn(k, *position_embeddings), v))
+        qkv = self.Wqkv(hidden_states).unflatten(-1, (3, -1, self.head_dim))
+        qk = qkv[:, :, :2] if self.qk_bias is None else qkv[:, :, :2] + self.qk_bias[:, 0]
+        q, k, v = (x.transpose(1, 2) for x in (*_turn(qk, *position_embeddings).unbind(2), qkv[:, :, 2]))
         if past_key_values is not None: k, v = past_key_values.update(k, v, slot, frozen)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, _eager)
         z, _ = attend(self, q, k, v, attention_mask, dropout=self.attention_dropout if self.training else 0., scaling=self.scaling, **kwargs)
@@ -156,7 +156,7 @@ def _init_weights(self, module: nn.Module) -> None:
     if isinstance(module, nn.Linear): initialization.trunc_normal_(module.weight, 0., scale['std'], -3 * scale['std'], 3 * scale['std'])
     if isinstance(module, nn.Embedding): initialization.trunc_normal_(module.weight, 0., scale['embedding'], -3 * scale['embedding'], 3 * scale['embedding'])
     if isinstance(module, (RavenAttention, RavenMLP)): initialization.trunc_normal_(module.proj.weight, 0., scale['out_proj'], -3 * scale['out_proj'], 3 * scale['out_proj'])
-    if isinstance(module, RavenAttention) and self.config.qk_bias: initialization.zeros_(module.qk_bias)
+    if isinstance(module, RavenAttention) and module.qk_bias is not None: initialization.zeros_(module.qk_bias)
     if isinstance(module, RavenNorm): initialization.ones_(module.weight)
 
 RavenForCausalLM._init_weights = _init_weights
