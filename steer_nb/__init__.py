@@ -11,6 +11,7 @@ _home = dict(
     Direction='methods.directions', fit_direction='methods.directions', steer='methods.directions', project='methods.directions',
     random_directions='methods.directions', shuffled_signs='methods.directions',
     score='evals.scoring', picks='evals.scoring', sweep='evals.sweeps', paired_effect='evals.statistics',
+    RavenConfig='models.raven_config', RavenForCausalLM='models.raven', RecurrentCache='models.recurrence',
     run_job='experiments.jobs', list_jobs='experiments.jobs',
 )
 __all__ = list(_home)
@@ -23,3 +24,28 @@ def __getattr__(name):  # names are looked up when first used, so that `import s
 
 
 def __dir__(): return sorted([*globals(), *__all__])
+
+
+_auto = 'transformers.models.auto.configuration_auto'
+
+class _Promise:
+    "Waits for transformers to load its table of configurations, and adds ours: importing transformers here would cost seconds."
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != _auto: return None
+        import importlib.util, sys
+        sys.meta_path.remove(_Promise)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            import steer_nb.models.raven_config
+        spec.loader.exec_module = exec_module
+        return spec
+
+def _register():
+    import sys
+    if _auto in sys.modules: import steer_nb.models.raven_config
+    else: sys.meta_path.insert(0, _Promise)
+
+_register()

@@ -136,7 +136,9 @@ def _trace(lm: LM, nn_model, kwargs: dict, visit: _Visit) -> None:
         _serve(nn_model, visit, before)
         if loop:
             for k in tracer.iter[sorted(loop)]: _serve(nn_model, visit, loop[k])
-        _serve(nn_model, visit, after)
+        _serve(nn_model, visit, [ev for ev in after if not ev[1][2]])
+        for k in sorted({ev[1][2] for ev in after} - {0}):
+            for _ in tracer.iter[[k]]: _serve(nn_model, visit, [ev for ev in after if ev[1][2] == k])
         tracer.stop()
 
 def _phases(lm: LM, visit: _Visit) -> tuple[list, dict, list]:
@@ -241,11 +243,12 @@ def generate_ids(
     **kwargs,                        # of transformers' `generate`
 ) -> Tensor:                         # (rows, prompt columns + new), token ids
     "One batch through `generate` of transformers under edits."
-    feed = dict(input_ids=batch['input_ids'], attention_mask=batch['attention_mask']) | kwargs
+    steps = dict(num_steps=lm.num_steps) if 'num_steps' in lm.accepts else {}
+    feed = dict(input_ids=batch['input_ids'], attention_mask=batch['attention_mask']) | steps | kwargs
     lengths = batch['attention_mask'].sum(1)
     if not edits:
         with torch.no_grad(): return lm.model.generate(**feed)
-    if lm.backend == 'nnsight': return _trace_generate(lm, feed, edits, rows, lengths)
+    if lm.backend == 'nnsight' and lm.anatomy.loop is None: return _trace_generate(lm, feed, edits, rows, lengths)
     with torch.no_grad(), edited(lm, [e for _, e in {id(e): (s, e) for s, e in edits}.values()], rows, lengths): return lm.model.generate(**feed)
 
 def _trace_generate(lm: LM, feed: dict, edits: list, rows: Tensor, lengths: Tensor) -> Tensor:

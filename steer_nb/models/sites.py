@@ -101,6 +101,9 @@ class _Call:
     kwargs: dict = field(default_factory=dict)
     enter: int = 0
     leave: int = 0
+    n: int = 0               # calls in the pass
+    again: int = 0           # when the last one began
+    out: Tensor | None = None  # what it returned
 
 def _record(model: nn.Module, kwargs: dict) -> tuple[dict[str, _Call], list[str], Tensor]:
     "First call of every module, the order of all calls, and the logits."
@@ -110,12 +113,13 @@ def _record(model: nn.Module, kwargs: dict) -> tuple[dict[str, _Call], list[str]
             order.append(path)
             x = first_tensor(args, kw)
             if path not in calls: calls[path] = _Call(x.clone() if x is not None else None, None, args, kw, next(clock))
+            calls[path].n, calls[path].again = calls[path].n + 1, next(clock)
         return hook
     def post(path):
         def hook(_, args, kw, out):
-            if calls[path].leave == 0:
-                y = first_tensor(out)
-                calls[path].y, calls[path].leave = y.clone() if y is not None else None, next(clock)
+            y = first_tensor(out)
+            calls[path].out = y.clone() if y is not None else None
+            if calls[path].leave == 0: calls[path].y, calls[path].leave = calls[path].out, next(clock)
         return hook
     with ExitStack() as stack, torch.no_grad():
         for path, mod in model.named_modules():
@@ -137,6 +141,7 @@ class Tap:
     base: str | None = None # path of the block whose input is added
     norm: tuple | None = None  # ('rms' or 'layer', eps): standardise what is read
     note: str = ''
+    call: int = 0           # of the module, for places outside the blocks; negative: counted back from the number of recurrence steps
 
 def _close(a: Tensor, b: Tensor, ref: Tensor | None = None) -> bool:
     if a.shape != b.shape: return False
@@ -182,8 +187,12 @@ def _block_taps(
         if any(_close(calls[p].x, mid, mid) for p in kids if calls[p].enter > calls[attn].leave):
             taps['resid_mid'] = replace(taps['attn_out'], base=path)
         else: why['resid_mid'] = 'parallel block: attention and MLP both read resid_pre'
+    elif attn and (mid := next((p for p in kids if calls[p].enter > calls[attn].leave and _close(calls[p].x, me.x + calls[attn].y, me.x)), None)):
+        tap('resid_mid', mid, 'out', width=d, note='norm of resid_pre + attn_raw: what the MLP branch is added to')
+        why |= dict.fromkeys(['attn_out', 'mlp_out'], 'the sum after each branch is normalised: nothing is simply added to the residual stream (attn_raw, mlp_raw: what goes into the sums)')
     else: why |= dict.fromkeys(['attn_out', 'mlp_out', 'resid_mid'], f'no two outputs of children of {path} add up, with its input, to its output')
     if attn: _norm_after(attn, kids, size, calls, tap, why, d, mlp)
+    if 'attn_out' not in taps and 'resid_mid' in taps: taps['post_attn_norm'] = replace(taps['resid_mid'], note='the norm after the sum: its output is resid_mid')
     if mlp: _mlp_input(mlp, kids, calls, model, tap, why, d)
     if attn: _heads(attn, model, calls, heads, tap, why)
     for kind in block_kinds:
@@ -321,7 +330,7 @@ def dissect(
     paths = {id(m): p for p, m in model.named_modules()}
     n, device = emb.weight.shape[0], emb.weight.device
     kwargs = dict(input_ids=torch.tensor([[3, 5, 7, 11, 13]], device=device) % n)
-    if takes_steps: kwargs['num_steps'] = 2
+    if takes_steps: kwargs['num_steps'] = _probe_steps
     if hasattr(model, 'config'): kwargs['use_cache'] = False
     calls, order, logits = _record(model, kwargs)
     d = calls[paths[id(emb)]].y.shape[-1]
@@ -332,7 +341,7 @@ def dissect(
     heads = getattr(cfg, 'num_attention_heads', None) if cfg is not None else None
     taps, absent = {}, {}
     for p in dict.fromkeys(seq): taps[p], absent[p] = _block_taps(p, model, calls, heads)
-    mt, ma = _model_taps(paths[id(emb)], paths.get(id(head)), stacks, calls, bool(loop))
+    mt, ma = _model_taps(paths[id(emb)], paths.get(id(head)), stacks, calls, bool(loop), getattr(model, 'named_places', {}))
     schedule = [(_stage_name(p.rpartition('.')[0]), int(p.rpartition('.')[2]), p) for p in seq]
     steps = num_steps or (getattr(cfg, 'mean_recurrence', None) or inspect.signature(model.forward).parameters['num_steps'].default if takes_steps else repeats)
     return Anatomy(schedule, loop, taps, absent, mt, ma, paths.get(id(head)), _head_post(calls, paths.get(id(head)), logits, cfg), steps or repeats, d)
@@ -346,15 +355,21 @@ def _head_post(calls, head, logits, cfg) -> tuple | None:
     scale = float((logits.float() * y).sum() / y.pow(2).sum())
     return ('scale', scale) if _close(scale * y, logits, calls[head].y) else None
 
-def _model_taps(emb, head, stacks, calls, looped):
+_probe_steps = 3  # a module outside the blocks that is called as often is called once per step
+
+def _model_taps(emb, head, stacks, calls, looped, named):
     d, end = calls[emb].y.shape[-1], max(c.leave for p, c in calls.items() if p.rpartition('.')[0] in stacks)
     taps, why = dict(embed=Tap(emb, 'out', calls[emb].leave, d)), {}
-    final = next((p for p, c in sorted(calls.items(), key=lambda t: t[1].enter) if head and p != head and c.enter > end and c.y is not None
-                  and _close(c.y, calls[head].x, c.y)), None)
-    if final: taps['final_norm'] = Tap(final, 'out', calls[final].leave, d)
+    final = next((p for p, c in sorted(calls.items(), key=lambda t: t[1].again) if head and p != head and c.again > end and c.out is not None
+                  and _close(c.out, calls[head].x, c.out)), None)
+    if final:
+        n = calls[final].n
+        note = '' if n == 1 else 'its last call in a pass'
+        taps['final_norm'] = Tap(final, 'out', calls[final].leave, d, note=note, call=-1 if looped and n == _probe_steps else n - 1)
     else: why['final_norm'] = 'no norm between the last block and the unembedding'
+    taps |= {kind: Tap(p, 'out', calls[p].leave, d) for kind, p in named.items() if p in calls}
     no_loop = 'this is no looped model: every block runs once' if not looped else 'the looped model does not name this place'
-    return taps, why | dict(init_state=no_loop, injected=no_loop)
+    return taps, why | {kind: no_loop for kind in ('init_state', 'injected') if kind not in taps}
 
 # %% ../../nbs/models/01_sites.ipynb #58952621
 def unroll(
@@ -386,7 +401,7 @@ def site_table(an: Anatomy) -> pd.DataFrame:
     for kind in model_kinds:
         t = an.model_taps.get(kind)
         rows.append(dict(stage='', kind=kind, blocks=int(t is not None), module=t.path if t else '', side=t.io if t else '', width=t.width if t else 0,
-                         note=an.model_absent.get(kind, '')))
+                         note=(t.note if t else '') or an.model_absent.get(kind, '')))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/models/01_sites.ipynb #515d47d1
@@ -399,8 +414,10 @@ def resolve(
     site, depths = parse_site(site), unroll(an, num_steps)
     if site.kind in model_kinds:
         if site.kind not in an.model_taps: raise SteerError(f'site {site} does not exist in this model: {an.model_absent[site.kind]}')
-        d = -1 if site.kind == 'embed' else len(depths)
-        return [Spot(site.kind, site.kind, d, 0, (d, 0), an.model_taps[site.kind])]
+        t, start = an.model_taps[site.kind], an.loop[0] if an.loop else 0
+        d = dict(embed=-1, final_norm=len(depths)).get(site.kind, start)
+        order = (start - .5, t.when) if site.kind in ('injected', 'init_state') else (d, 0)  # after the last block before the loop
+        return [Spot(site.kind, site.kind, d, t.call if t.call >= 0 else (num_steps or an.default_steps) + t.call, order, t)]
     hits = _match(site, depths)
     calls, spots = Counter(), []
     for i, (stage, block, step, path) in enumerate(depths):
