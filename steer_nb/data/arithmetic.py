@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'LETTERS', 'HOLD', 'SIZES', 'Equation', 'parse_equations', 'parse_problem', 'solve', 'write_chain', 'Level',
-           'skeletons', 'level_stats', 'bayes_prefix', 'problem_item', 'level_equations', 'level_items', 'sums_of',
-           'held_sums', 'hold_out', 'arithmetic_splits', 'overlap', 'demonstrations', 'few_shot_context', 'direct',
-           'general_problems', 'score_texts']
+           'skeletons', 'level_stats', 'bayes_prefix', 'problem_item', 'draw_names', 'level_equations', 'level_items',
+           'sums_of', 'held_sums', 'hold_out', 'arithmetic_splits', 'overlap', 'demonstrations', 'few_shot_context',
+           'direct', 'general_problems', 'score_texts']
 
 # %% ../../nbs/data/03_arithmetic.ipynb #57424dd2
 import re
@@ -182,7 +182,13 @@ def problem_item(
                 names=list(role), operands=list(map(int, terms)), signs=[e.sign for e in equations if e.sign])
 
 # %% ../../nbs/data/03_arithmetic.ipynb #03bfedab
-def _draw_names(gen:np.random.Generator, n:int, k:int, names:Sequence[str])->np.ndarray: # (n, k)
+def draw_names(
+    gen:np.random.Generator, # the source of randomness
+    n:int, # rows
+    k:int, # different names in each row
+    names:Sequence[str], # to draw from
+)->np.ndarray: # (n, k) objects
+    "Rows of different names, uniformly."
     if len(names) < k: raise SteerError(f'{len(names)} names for {k} variables; give more names')
     out = gen.integers(len(names), size=(n, k))
     while len(bad := np.flatnonzero((np.diff(np.sort(out, 1), axis=1) == 0).any(1))):
@@ -219,7 +225,7 @@ def level_items(
     seen, rows = set(exclude), []
     for _ in range(20):
         ids = gen.choice(pool, size=n)
-        who = _draw_names(gen, n, len(shape.shape), names)
+        who = draw_names(gen, n, len(shape.shape), names)
         for k, e, w in zip(ids, level_equations(level, ids, who), who):
             row = problem_item(e, w[ord(shape.asked) - 65])
             if row['id'] in seen or len(rows) == n: continue
@@ -341,7 +347,7 @@ def general_problems(
     gen, rows = rng('general problems', seed), {}
     digit = lambda: str(gen.integers(10))
     while len(rows) < n:
-        who, eqs = _draw_names(gen, 1, equations, names)[0], []
+        who, eqs = draw_names(gen, 1, equations, names)[0], []
         for i, name in enumerate(who):
             form, old = gen.integers(4 if i else 2), str(who[gen.integers(i)]) if i else ''
             sign = '+-'[gen.integers(2)]
