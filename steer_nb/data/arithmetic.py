@@ -64,12 +64,11 @@ def solve(
     out, known, todo = {}, known or {}, list(equations)[::-1]
     if len({e.name for e in todo}) < len(todo): raise SteerError(f'a name is defined twice in {_text(equations)!r}')
     while todo:
-        got = {e.name: v for e in todo if (v := known.get(e.name, _value(e, known | out))) is not None}
-        first = next(iter(got), None)
-        if first is None: raise SteerError(f'{todo[-1]} cannot be resolved in {_text(equations)!r}: undefined or circular')
-        if not 0 <= got[first] <= 9: raise SteerError(f'{first} is {got[first]} in {_text(equations)!r}; values must be digits')
-        out[first] = got[first]
-        todo = [e for e in todo if e.name != first]
+        e, v = next(((e, v) for e in todo if (v := known.get(e.name, _value(e, known | out))) is not None), (None, None))
+        if e is None: raise SteerError(f'{todo[-1]} cannot be resolved in {_text(equations)!r}: undefined or circular')
+        if not 0 <= v <= 9: raise SteerError(f'{e.name} is {v} in {_text(equations)!r}; values must be digits')
+        out[e.name] = v
+        todo.remove(e)
     return out
 
 def _text(equations:Sequence[Equation])->str: return ' , '.join(map(str, equations))
@@ -81,15 +80,16 @@ def write_chain(
     known:dict|None=None, # name -> value, true whatever the equations say
 )->list[Equation]:
     "The worked answer."
-    known, by = known or {}, {e.name: e for e in equations}
-    values = known | solve(equations, known)
-    put = lambda t: t if t.isdigit() or not t else str(values[t])
+    return _worked(equations, asked, known or {}, (known or {}) | solve(equations, known))
+
+def _worked(equations:Sequence[Equation], asked:str, known:dict, values:dict)->list[Equation]:
+    by, put = {e.name: e for e in equations}, lambda t: str(values.get(t, t))
     def visit(name):
         done, e = Equation(name, str(values[name])), by.get(name)
         if name in known or e == done: return [done]
-        need = [t for t in (e.left, e.right) if t and not t.isdigit()]
+        need = [t for t in (e.left, e.right) if t.isalpha()]
         back = [e, e._replace(left=put(e.left), right=put(e.right))] if need else []
-        return [*dict.fromkeys([e]), *(x for t in need for x in visit(t)), *(x for x in back if x != done), done]
+        return [e, *(x for t in need for x in visit(t)), *(x for x in back if x != done), done]
     if asked not in values: raise SteerError(f'{asked!r} is asked for, but not defined in {_text(equations)!r}')
     return visit(asked)
 
@@ -173,7 +173,7 @@ def problem_item(
     known = {t: known[t] for e in equations for t in e if t in known} if known else {}
     values, passage = solve(equations, known), _text(equations)
     source = f'{passage} ; {asked} ={mark}'
-    worked = _text(write_chain(equations, asked, known)) if mark == '?' else str(values[asked])
+    worked = _text(_worked(equations, asked, known, known | values)) if mark == '?' else str(values[asked])
     role = {e.name: chr(65 + i) for i, e in enumerate(equations)}
     group = ','.join(''.join([role[e.name], '=', *(role.get(t, t) for t in e[1:])]) for e in equations)
     terms = [t for e in equations for t in (e.left, e.right) if t.isdigit()]
@@ -246,10 +246,12 @@ def sums_of(
         return s[f'{e.name}.sign'].astype(int)*100 + s[f'{e.name}.left'].astype(int)*10 + right
     return pd.DataFrame({e.name: code(e) for e in _shape(level).shape})
 
+def _sum_code(text:str)->int: return '+-'.index(text[1])*100 + int(text[0])*10 + int(text[2])
+
 def held_sums(
     share:float=.2, # of the 110 sums, evenly over their results
     seed:int=0, # same seed, same sums
-)->np.ndarray: # codes as in `sums_of`
+)->list[str]: # such as `'7-5'`
     "Single sums to hold out, such that each digit still occurs with each sign on each side."
     s = skeletons(2)[['A.sign', 'A.left', 'A.right', 'A']].drop_duplicates()
     sign, left, right, value = s.astype(int).to_numpy().T
@@ -259,8 +261,8 @@ def held_sums(
         l, r = sign[i]*10 + left[i], sign[i]*10 + right[i]
         if not quota[value[i]] or n_left[l] < 2 or n_right[r] < 2: continue
         quota[value[i]], n_left[l], n_right[r] = quota[value[i]] - 1, n_left[l] - 1, n_right[r] - 1
-        out.append(sign[i]*100 + left[i]*10 + right[i])
-    return np.sort(out)
+        out.append(f'{left[i]}{"+-"[sign[i]]}{right[i]}')
+    return sorted(out)
 
 # %% ../../nbs/data/03_arithmetic.ipynb #d22a8da6
 HOLD = ('none', 'skeletons', 'operands')
@@ -276,7 +278,7 @@ def hold_out(
     if not 0 <= share < 1: raise SteerError(f'share is {share}; give the part to hold out, 0 to below 1')
     n = len(skeletons(level))
     if by == 'none': return np.zeros(n, bool)
-    if by == 'operands': return np.isin(sums_of(level), held_sums(share, seed)).any(1)
+    if by == 'operands': return np.isin(sums_of(level), [_sum_code(t) for t in held_sums(share, seed)]).any(1)
     return np.isin(np.arange(n), rng('held skeletons', level, seed).permutation(n)[:round(n*share)])
 
 # %% ../../nbs/data/03_arithmetic.ipynb #95bc2576

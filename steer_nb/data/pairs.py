@@ -120,37 +120,37 @@ def write_jsonl(
     lines = [json.dumps(_fields(r, form, context, method)) for r in items.to_dict('records')]
     return write_atomic(path, lambda p: p.write_text('\n'.join(lines) + '\n', encoding='utf-8'))
 
-def _item_of(d:dict, base:str='')->dict:
+def _item_of(d:dict, known:dict|None, base:str='')->dict:
     "An item from one line's fields, checked by solving it again."
-    asked = re.findall('[A-Za-z]+', d['question'][-1])[0] if 'question' in d else ''
-    eqs, asked = parse_problem(d[f'{base}source'] if not asked else f"{d['passage']} ; {asked} =?")
-    row = dict(zip(('level', 'skeleton'), skeleton_of(eqs, asked))) | problem_item(eqs, asked)
-    stored = [int(v) for v in (d['answer'][:-1] if 'answer' in d else d[f'{base}intermediate_answers'])]
+    source = d[f'{base}source'] if f'{base}source' in d else f"{d['passage']} ; {re.findall('[A-Za-z]+', d['question'][-1])[0]} =?"
+    eqs, asked = parse_problem(source)
+    row = dict(zip(('level', 'skeleton'), skeleton_of(eqs, asked))) | problem_item(eqs, asked, known, source.strip()[-1])
+    stored = [int(v) for v in (d[f'{base}intermediate_answers'] if 'answer' not in d else d['answer'][:-1])]
     if sorted(stored) != sorted(row['results']): raise SteerError(f"stored values {stored}, but the problem gives {row['results']}")
-    chain = d.get(f'{base}scratchpad', row['target'])
+    chain = d.get(f'{base}scratchpad', row['target']).strip()
+    if chain == str(row['answer']): row['target'] = f' {chain}'
     if chain.replace(' ', '') != row['target'].replace(' ', ''): raise SteerError(f"stored chain {chain!r}, but it must be {row['target']!r}")
     return row
 
 def read_jsonl(
     path:str|Path, # a raw, formatted or edited file
+    known:dict|None=None, # name -> value, for items with names that need no equation
 )->pd.DataFrame: # items, or pairs where the file has `base_source`
     "Items from a file in the original's fields; a `RunError` names the first line that is wrong."
     rows = []
     try: lines = Path(path).read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as e: raise RunError(f'{path} cannot be read: {e}') from e
     for n, line in enumerate(filter(str.strip, lines), 1):
-        try:
-            d = json.loads(line)
-            row = _item_of(d)
-            if 'base_source' in d:
-                base = _item_of(d, 'base_')
-                row |= {f'base_{k}': base[k] for k in _BASE} | dict(changed=_changed(row, base))
+        try: rows.append(_line_of(json.loads(line), known))
         except (KeyError, IndexError, TypeError, ValueError) as e:
             raise RunError(f'{path}, line {n}: {type(e).__name__} {e}; this is no line of such a file, or it was altered') from e
-        rows.append(row)
     if not rows: raise RunError(f'{path} holds no items')
     return pd.DataFrame(rows)
 
-def _changed(row:dict, base:dict)->str:
+def _line_of(d:dict, known:dict|None)->dict:
+    row = _item_of(d, known)
+    if 'base_source' not in d: return row
+    base, now = _item_of(d, known, 'base_'), dict(zip(row['variables'], row['results']))
     old = dict(zip(base['variables'], base['results']))
-    return ''.join(chr(65 + i) for i, n in enumerate(row['names']) if dict(zip(row['variables'], row['results']))[n] != old.get(n))
+    changed = ''.join(chr(65 + i) for i, n in enumerate(row['names']) if now[n] != old.get(n))
+    return row | {f'base_{k}': base[k] for k in _BASE} | dict(changed=changed)

@@ -71,7 +71,8 @@ class Corpus:
 
     def __post_init__(self):
         for k, n in dict(levels=5, facts=3).items():
-            v = getattr(self, k)
+            v = tuple(getattr(self, k))
+            object.__setattr__(self, k, v) # a list, where the record was read from JSON
             if len(v) != n or min(v) < 0 or abs(sum(v) - 1) > 1e-9: raise SteerError(f'{k} is {v}; give {n} shares that sum to 1')
         for k in ('held', 'direct'):
             if not 0 <= getattr(self, k) < 1: raise SteerError(f'{k} is {getattr(self, k)}; give a share, 0 to below 1')
