@@ -19,7 +19,8 @@ from ..core import RunError, SteerError, rng, suggest, write_atomic
 from .arithmetic import LEVELS, Equation, level_equations, parse_problem, problem_item, skeletons
 
 # %% ../../nbs/data/03b_pairs.ipynb #c65046ab
-def _edit_plan(level:int, variable:str, only:bool)->tuple[list[str], list[str]]: # free slots, variables that must differ
+def _edit_plan(level:int, variable:str, only:bool)->tuple[list[str], list[str]]:
+    "Slots that may change, and variables that must differ."
     shape, s = {e.name: e for e in LEVELS[level].shape}, skeletons(level)
     if variable == 'all': return [c for c in s if c.endswith(('left', 'right'))], list(shape)
     if variable not in shape: raise suggest(variable, [*shape, 'all'], f'variable of level {level}')
@@ -40,7 +41,8 @@ def edit_pairs(
 )->pd.DataFrame: # edited items with `base_*` columns and `changed`; `attrs['left_out']` counts bases without a partner
     "A partner for each item that differs from it in the chosen variable and in what follows from it."
     level = int(items.level.iloc[0]) if items.level.nunique() == 1 else 0
-    if level not in LEVELS: raise SteerError(f'pairs are made within one level, 1 to 5; these items have {sorted(items.level.unique())}')
+    if level not in LEVELS:
+        raise SteerError(f'pairs are made within one level, 1 to 5; these items have {sorted(items.level.unique())}')
     (free, change), s = _edit_plan(level, variable, only), skeletons(level)
     fixed, values = [c for c in s if '.' in c and c not in free], [e.name for e in LEVELS[level].shape]
     key = s[fixed].to_numpy(np.int64) @ 10**np.arange(len(fixed)) if fixed else np.zeros(len(s), np.int64)
@@ -59,22 +61,25 @@ _BASE = ('id', 'skeleton', 'source', 'target', 'answer', 'variables', 'results')
 
 def _pairs(items:pd.DataFrame, level:int, picks:np.ndarray, changed:str)->pd.DataFrame:
     base, at = items[picks >= 0].reset_index(drop=True), picks[picks >= 0]
-    if base.empty: raise SteerError(f'none of {len(items)} items of level {level} has a partner; give more items or allow more skeletons')
+    if base.empty:
+        raise SteerError(f'none of {len(items)} items of level {level} has a partner; allow more items or skeletons')
     names, role = np.array(base.names.tolist(), dtype=object), ord(LEVELS[level].asked) - 65
-    rows = [dict(level=level, skeleton=int(k)) | problem_item(e, w[role]) for k, e, w in zip(at, level_equations(level, at, names), names)]
+    eqs = level_equations(level, at, names)
+    rows = [dict(level=level, skeleton=int(k)) | problem_item(e, w[role]) for k, e, w in zip(at, eqs, names)]
     out = pd.DataFrame(rows).join(base[list(_BASE)].add_prefix('base_')).assign(changed=changed)
     out.attrs = dict(left_out=len(items) - len(base))
     return out
 
 def tie_floor(
     pairs:pd.DataFrame, # from `edit_pairs`, or read from a file
-)->pd.DataFrame: # one row per variable in order of evaluation, and `asked`: `same`, the share of pairs that agree in its value
+)->pd.DataFrame: # `variable` (in order of evaluation, then `asked`), `same` (share of pairs that agree), `n`
     "How often a pair already has the same value: what a patch would be credited with for doing nothing."
     if (bad := pairs[pairs.source.str.len() != pairs.base_source.str.len()]).size:
         raise SteerError(f'{bad.id.iloc[0]!r} and its base differ in length; positions would not correspond')
     a, b = (np.array(pairs[c].tolist()) for c in ('results', 'base_results'))
     rows = [(f'value {i}', float((a[:, i] == b[:, i]).mean())) for i in range(a.shape[1])]
-    return pd.DataFrame(rows + [('asked', float((pairs.answer == pairs.base_answer).mean()))], columns=['variable', 'same']).assign(n=len(pairs))
+    rows.append(('asked', float((pairs.answer == pairs.base_answer).mean())))
+    return pd.DataFrame(rows, columns=['variable', 'same']).assign(n=len(pairs))
 
 # %% ../../nbs/data/03b_pairs.ipynb #6e01da7c
 def skeleton_of(
@@ -83,31 +88,37 @@ def skeleton_of(
 )->tuple[int, int]: # level and skeleton; (0, -1) for a problem of another shape
     "Where a problem stands in the tables of skeletons."
     role = {e.name: chr(65 + i) for i, e in enumerate(equations)}
-    shape = tuple(Equation(role[e.name], *(('±' if t in '+-' else 'd' if t.isdigit() else role.get(t, '?')) if t else '' for t in e[1:]))
-                  for e in equations)
+    kind = lambda t: t and ('±' if t in '+-' else 'd' if t.isdigit() else role.get(t, '?'))
+    shape = tuple(Equation(role[e.name], *map(kind, e[1:])) for e in equations)
     level = next((k for k, l in LEVELS.items() if l.shape == shape and l.asked == role.get(asked)), 0)
     if not level: return 0, -1
     key = [int(t) if t.isdigit() else '+-'.index(t) for e in equations for t in e[1:] if t and not t.isalpha()]
     return level, int(np.searchsorted(_codes(level), np.array(key) @ 10**np.arange(len(key))[::-1]))
 
+# %% ../../nbs/data/03b_pairs.ipynb #36d43723
 @cache
 def _codes(level:int)->np.ndarray: # ascending, since the table lists all combinations in order
     s = skeletons(level)
     slots = s[[c for c in s if '.' in c]].to_numpy(np.int64)
     return slots @ 10**np.arange(slots.shape[1])[::-1]
 
+# %% ../../nbs/data/03b_pairs.ipynb #c4ee7451
+def _formatted(row:dict)->dict:
+    return dict(source=row['source'], target=row['target'], original_answer=row['answer'],
+                intermediate_questions=row['variables'], intermediate_answers=row['results'],
+                scratchpad=row['target'].strip())
+
 def _fields(row:dict, form:str, context:str, method:str)->dict:
-    chain, steps = row['target'].strip(), dict(question=[*row['variables'], row['asked']], answer=[*row['results'], row['answer']])
-    if form == 'raw': return dict(passage=row['passage'], **steps, scratchpad=chain)
-    out = dict(source=row['source'], target=row['target'], original_answer=row['answer'], intermediate_questions=row['variables'],
-               intermediate_answers=row['results'], scratchpad=chain)
+    if form == 'raw':
+        return dict(passage=row['passage'], question=[*row['variables'], row['asked']],
+                    answer=[*row['results'], row['answer']], scratchpad=row['target'].strip())
+    out = _formatted(row)
     if 'base_source' in row:
-        out |= dict(base_source=row['base_source'], base_target=row['base_target'], base_original_answer=row['base_answer'],
-                    base_intermediate_questions=row['base_variables'], base_intermediate_answers=row['base_results'],
-                    base_scratchpad=row['base_target'].strip())
+        base = {k[5:]: v for k, v in row.items() if k.startswith('base_')}
+        out |= {f'base_{k}': v for k, v in _formatted(base).items()}
     return out | dict(few_shot_context=context, tokenization_method=method)
 
-# %% ../../nbs/data/03b_pairs.ipynb #36d43723
+# %% ../../nbs/data/03b_pairs.ipynb #34dd2b17
 def write_jsonl(
     path:str|Path, # the file to be
     items:pd.DataFrame, # items or pairs
@@ -122,16 +133,20 @@ def write_jsonl(
 
 def _item_of(d:dict, known:dict|None, base:str='')->dict:
     "An item from one line's fields, checked by solving it again."
-    source = d[f'{base}source'] if f'{base}source' in d else f"{d['passage']} ; {re.findall('[A-Za-z]+', d['question'][-1])[0]} =?"
+    source = d.get(f'{base}source') or f"{d['passage']} ; {re.findall('[A-Za-z]+', d['question'][-1])[0]} =?"
     eqs, asked = parse_problem(source)
-    row = dict(zip(('level', 'skeleton'), skeleton_of(eqs, asked))) | problem_item(eqs, asked, known, source.strip()[-1])
+    level, skeleton = skeleton_of(eqs, asked)
+    row = dict(level=level, skeleton=skeleton) | problem_item(eqs, asked, known, source.strip()[-1])
     stored = [int(v) for v in (d[f'{base}intermediate_answers'] if 'answer' not in d else d['answer'][:-1])]
-    if sorted(stored) != sorted(row['results']): raise SteerError(f"stored values {stored}, but the problem gives {row['results']}")
+    if sorted(stored) != sorted(row['results']):
+        raise SteerError(f"stored values {stored}, but the problem gives {row['results']}")
     chain = d.get(f'{base}scratchpad', row['target']).strip()
     if chain == str(row['answer']): row['target'] = f' {chain}'
-    if chain.replace(' ', '') != row['target'].replace(' ', ''): raise SteerError(f"stored chain {chain!r}, but it must be {row['target']!r}")
+    if chain.replace(' ', '') != row['target'].replace(' ', ''):
+        raise SteerError(f"stored chain {chain!r}, but it must be {row['target']!r}")
     return row
 
+# %% ../../nbs/data/03b_pairs.ipynb #e70e5cfb
 def read_jsonl(
     path:str|Path, # a raw, formatted or edited file
     known:dict|None=None, # name -> value, for items with names that need no equation
@@ -143,7 +158,8 @@ def read_jsonl(
     for n, line in enumerate(filter(str.strip, lines), 1):
         try: rows.append(_line_of(json.loads(line), known))
         except (KeyError, IndexError, TypeError, ValueError) as e:
-            raise RunError(f'{path}, line {n}: {type(e).__name__} {e}; this is no line of such a file, or it was altered') from e
+            why = f'{type(e).__name__} {e}; this is no line of such a file, or it was altered'
+            raise RunError(f'{path}, line {n}: {why}') from e
     if not rows: raise RunError(f'{path} holds no items')
     return pd.DataFrame(rows)
 

@@ -54,19 +54,20 @@ def labels(
     rows, known = [], known or {}
     for item in items.to_dict('records'):
         eqs, asked = parse_problem(item['source'])
-        by, ends, values = {e.name: e for e in eqs}, _ends(eqs, known), known | dict(zip(item['variables'], item['results']))
+        by, ends = {e.name: e for e in eqs}, _ends(eqs, known)
+        values = known | dict(zip(item['variables'], item['results']))
         written = _written(item, sum(6 if e.sign else 4 for e in eqs) + 3)
         for order, v in enumerate(item['variables']):
             need, e = _needs(v, by, known), by[v]
             parts = [by[u] for u in need if u in by and u not in known]
             steps = sum(bool(p.sign) for p in parts)
             rows.append(dict(
-                id=item['id'], level=item['level'], variable=chr(65 + eqs.index(e)), name=v, order=order, value=values[v],
-                asked=v == asked, needed=v in _needs(asked, by, known), steps=steps,
+                id=item['id'], level=item['level'], variable=chr(65 + eqs.index(e)), name=v, order=order,
+                value=values[v], asked=v == asked, needed=v in _needs(asked, by, known), steps=steps,
                 kind='memorised' if v in known else 'computed' if steps else 'given',
                 determined=max(ends[u] for u in need), written=written.get(v, -1),
                 operands=[int(t) for p in parts for t in p[1:] if t.isdigit()], signs=[p.sign for p in parts if p.sign],
-                combo=''.join(t if not t.isalpha() else str(values[t]) for t in e[1:]) if e.sign and v not in known else ''))
+                combo=''.join(str(values.get(t, t)) for t in e[1:]) if e.sign and v not in known else ''))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/data/03a_roles.ipynb #7943fd03
@@ -80,7 +81,7 @@ def _equation_roles(part:list[str])->list[str]:
 def layout(
     source:str, # of an item
     target:str='', # of the same item; may be empty
-)->pd.DataFrame: # one row per piece: `piece`, `text`, `start`, `end` (characters of source + target), `part`, `equation`, `role`, ...
+)->pd.DataFrame: # one row per piece: `piece`, `text`, `start`, `end` (characters of source + target), `part`, ...
     "The pieces of an item's text and the role of each."
     found = list(_PIECE.finditer(source + target))
     text = [m[0] for m in found]
@@ -103,22 +104,24 @@ def layout(
 class Aligned:
     "Items as tokens, every position with one role."
     ids:np.ndarray # (items, positions)
-    roles:pd.DataFrame # one row per position: `position`, `token` (of the first item), the columns of `layout`, `last` of its piece
+    roles:pd.DataFrame # one row per position: `position`, `token` (of the first item), `layout`'s columns, `last`
     context:list # ids of the demonstrations, to be put before each row
 
+# %% ../../nbs/data/03a_roles.ipynb #bfe86022
 class _Shape:
     "The pieces of texts that have the same pattern of names, digits and signs."
     def __init__(self, source:str, target:str):
         self.pieces = lay = layout(source, target)
-        self.roles, at = tuple(zip(lay.part, lay.equation, lay.role, lay.variable, lay.mention)), np.arange(len(source + target) + 1)
+        self.roles = tuple(zip(lay.part, lay.equation, lay.role, lay.variable, lay.mention))
+        at = np.arange(len(source + target) + 1)
         self.next = np.minimum(np.searchsorted(lay.end.to_numpy(), at, side='right'), len(lay) - 1)
         self.prev = np.searchsorted(lay.start.to_numpy(), at, side='right') - 1
-    def pieces_of(self, spans:list)->np.ndarray: # (tokens, 2) first and last piece of each token; a space goes with what follows
+    def pieces_of(self, spans:list)->np.ndarray: # (tokens, 2) first and last piece; a space goes with what follows
         a, b = np.asarray(spans).T
         first = self.next[a]
         return np.stack([first, np.maximum(first, self.prev[np.maximum(b - 1, a)])], 1)
 
-# %% ../../nbs/data/03a_roles.ipynb #bfe86022
+# %% ../../nbs/data/03a_roles.ipynb #a7e134b3
 _KINDS = str.maketrans({d: '0' for d in '123456789'} | {'-': '+'})
 
 def _pattern(text:str)->tuple:
@@ -129,15 +132,18 @@ def _pattern(text:str)->tuple:
 
 def _misfit(tok, item:str, why:str)->SteerError:
     name = getattr(tok, 'name_or_path', '') or type(tok).__name__
-    return SteerError(f'tokenizer {name!r} does not align item {item!r}: {why}; take other names or spacing, or items of one level')
+    return SteerError(f'tokenizer {name!r} does not align item {item!r}: {why}; take other names or spacing, '
+                      'or items of one level')
 
+# %% ../../nbs/data/03a_roles.ipynb #4bf4cf5a
 def align(
     tok, # a fast tokenizer
     items:pd.DataFrame, # one level, one form
     context:str='', # demonstrations, ending in a newline
 )->Aligned:
     "Token ids of source + target, the same role at each position for all items; a `SteerError` otherwise."
-    if not getattr(tok, 'is_fast', False): raise SteerError(f'{type(tok).__name__} gives no character offsets; load the fast tokenizer')
+    if not getattr(tok, 'is_fast', False):
+        raise SteerError(f'{type(tok).__name__} gives no character offsets; load the fast tokenizer')
     encode = lambda texts: tok(texts, add_special_tokens=False, return_offsets_mapping=True)
     tail = context[context.rfind('\n', 0, -1) + 1:]
     lead, n = encode([tail])['input_ids'][0] if tail else [], len(tail)
@@ -150,18 +156,21 @@ def align(
         at = shape.pieces_of([(a - n, b - n) for a, b in spans[len(lead):]])
         if first is None: first = (id, shape, at, _check_pieces(tok, id, shape, at))
         _same(tok, first, id, shape, at)
-        if tok.unk_token_id is not None and tok.unk_token_id in x: raise _misfit(tok, id, 'it holds a symbol that the tokenizer lacks')
+        if tok.unk_token_id is not None and tok.unk_token_id in x:
+            raise _misfit(tok, id, 'it holds a symbol that the tokenizer lacks')
         ids.append(x[len(lead):])
     whole = encode([context])['input_ids'][0] if context else []
     for id, t, x in list(zip(items.id, texts, ids))[:16]:
-        if encode([context + t])['input_ids'][0] != whole + x: raise _misfit(tok, id, 'context and item are tokenised otherwise apart')
+        if encode([context + t])['input_ids'][0] != whole + x:
+            raise _misfit(tok, id, 'context and item are tokenised otherwise apart')
     return Aligned(np.array(ids), _token_roles(tok, ids[0], first[1], first[2]), list(whole))
 
 # %% ../../nbs/data/03a_roles.ipynb #d84476a8
 def _check_pieces(tok, id:str, shape:_Shape, at:np.ndarray):
     for a, b in at:
         inside = shape.pieces[a:b + 1]
-        if len(inside) > 1 and set(inside.part) != {'query'}: raise _misfit(tok, id, f'one token holds {" ".join(inside.text)!r}')
+        if len(inside) > 1 and set(inside.part) != {'query'}:
+            raise _misfit(tok, id, f'one token holds {" ".join(inside.text)!r}')
 
 def _same(tok, first:tuple, id:str, shape:_Shape, at:np.ndarray):
     other, like, pieces, _ = first
@@ -169,13 +178,15 @@ def _same(tok, first:tuple, id:str, shape:_Shape, at:np.ndarray):
     if shape.roles != like.roles: raise _misfit(tok, id, f'its pieces have other roles than those of {other!r}')
     if (at != pieces).any():
         k = int((at != pieces).any(1).argmax())
-        raise _misfit(tok, id, f'token {k} is part of {shape.pieces.text[at[k, 0]]!r}, in {other!r} of {like.pieces.text[pieces[k, 0]]!r}')
+        here, there = shape.pieces.text[at[k, 0]], like.pieces.text[pieces[k, 0]]
+        raise _misfit(tok, id, f'token {k} is part of {here!r}, in {other!r} of {there!r}')
 
 def _token_roles(tok, ids:list, shape:_Shape, at:np.ndarray)->pd.DataFrame:
     piece = at[:, 1]
     last = np.r_[piece[1:] != piece[:-1], True]
     out = shape.pieces.iloc[piece].reset_index(drop=True).drop(columns=['start', 'end', 'text'])
-    return pd.DataFrame(dict(position=range(len(ids)), token=tok.convert_ids_to_tokens(ids))).join(out).assign(last=last)
+    tokens = dict(position=range(len(ids)), token=tok.convert_ids_to_tokens(ids))
+    return pd.DataFrame(tokens).join(out).assign(last=last)
 
 # %% ../../nbs/data/03a_roles.ipynb #505ae267
 def positions(
@@ -188,5 +199,6 @@ def positions(
         if k not in roles: raise suggest(k, roles.columns, 'column of the token roles')
     keep = roles['last'] if last else np.ones(len(roles), bool)
     for k, v in what.items(): keep = keep & roles[k].isin(v if isinstance(v, (list, tuple, set)) else [v])
-    if not keep.any(): raise SteerError(f'no token has {what}; ' + ', '.join(f'{k}: {roles[k].unique().tolist()}' for k in what))
+    if not keep.any():
+        raise SteerError(f'no token has {what}; ' + ', '.join(f'{k}: {roles[k].unique().tolist()}' for k in what))
     return roles.position[keep].tolist()
