@@ -355,7 +355,8 @@ def general_problems(
     while len(rows) < n:
         who, eqs = draw_names(gen, 1, equations, names)[0], []
         for i, name in enumerate(who):
-            form, old = gen.integers(4 if i else 2), str(who[gen.integers(i)]) if i else ''
+            form = gen.choice(4, p=(.1, .4, .4, .1) if i else (.2, .8, 0, 0))
+            old = str(who[gen.integers(i)]) if i else ''
             sign = '+-'[gen.integers(2)]
             eqs.append(Equation(name, *[(digit(),), (digit(), sign, digit()), (digit(), sign, old), (old,)][form]))
         eqs = [eqs[i] for i in gen.permutation(equations)]
