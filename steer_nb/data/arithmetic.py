@@ -192,7 +192,9 @@ def draw_names(
     names:Sequence[str], # to draw from
 )->np.ndarray: # (n, k) objects
     "Rows of different names, uniformly."
-    if len(names) < k: raise SteerError(f'{len(names)} names for {k} variables; give more names')
+    text = ''.join(names)
+    if not (text.isascii() and text.isalpha() and len(set(names)) == len(names) >= k):
+        raise SteerError(f'names are {list(names)[:8]}; give at least {k} different ones made of letters a to z')
     out = gen.integers(len(names), size=(n, k))
     while len(bad := np.flatnonzero((np.diff(np.sort(out, 1), axis=1) == 0).any(1))):
         out[bad] = gen.integers(len(names), size=(len(bad), k))
@@ -225,6 +227,7 @@ def level_items(
     "Items of a level, skeletons and names drawn uniformly."
     pool = np.arange(len(skeletons(level))) if among is None else np.flatnonzero(among)
     if not len(pool): raise SteerError(f'no skeleton of level {level} is left to draw from; hold out a smaller share')
+    if n < 1: raise SteerError(f'{n} items of level {level} were asked for; give at least 1')
     gen, shape = rng('arithmetic', level, *key), _shape(level)
     seen, rows = set(exclude), []
     for _ in range(20):

@@ -32,6 +32,7 @@ def _edit_plan(level:int, variable:str, only:bool)->tuple[list[str], list[str]]:
         change.append(u)
     return free, change
 
+# %% ../../nbs/data/03b_pairs.ipynb #13b1677a
 def edit_pairs(
     items:pd.DataFrame, # the base problems, of one level
     variable:str='all', # whose digit to change (A, B, C in the order of the text), or `'all'`
@@ -44,6 +45,8 @@ def edit_pairs(
     if level not in LEVELS:
         raise SteerError(f'pairs are made within one level, 1 to 5; these items have {sorted(items.level.unique())}')
     (free, change), s = _edit_plan(level, variable, only), skeletons(level)
+    if (odd := items[items.answer.to_numpy() != s[LEVELS[level].asked].to_numpy()[items.skeleton]]).size:
+        raise SteerError(f'{odd.id.iloc[0]!r} has an answer that its equations do not give; leave out items with facts')
     fixed, values = [c for c in s if '.' in c and c not in free], [e.name for e in LEVELS[level].shape]
     key = s[fixed].to_numpy(np.int64) @ 10**np.arange(len(fixed)) if fixed else np.zeros(len(s), np.int64)
     order, v = np.argsort(key, kind='stable'), s[values].to_numpy()
@@ -56,7 +59,7 @@ def edit_pairs(
         picks.append(int(gen.choice(near)) if len(near) else -1)
     return _pairs(items, level, np.array(picks), ''.join(values[i] for i in np.flatnonzero(must)))
 
-# %% ../../nbs/data/03b_pairs.ipynb #13b1677a
+# %% ../../nbs/data/03b_pairs.ipynb #07637b13
 _BASE = ('id', 'skeleton', 'source', 'target', 'answer', 'variables', 'results')
 
 def _pairs(items:pd.DataFrame, level:int, picks:np.ndarray, changed:str)->pd.DataFrame:
@@ -65,7 +68,9 @@ def _pairs(items:pd.DataFrame, level:int, picks:np.ndarray, changed:str)->pd.Dat
         raise SteerError(f'none of {len(items)} items of level {level} has a partner; allow more items or skeletons')
     names, role = np.array(base.names.tolist(), dtype=object), ord(LEVELS[level].asked) - 65
     eqs = level_equations(level, at, names)
-    rows = [dict(level=level, skeleton=int(k)) | problem_item(e, w[role]) for k, e, w in zip(at, eqs, names)]
+    rows = [dict(level=level, skeleton=int(k)) | problem_item(e, w[role], mark=s[-1])
+            for k, e, w, s in zip(at, eqs, names, base.source)]
+    if '=' not in base.target[0]: rows = [r | dict(target=f" {r['answer']}") for r in rows]
     out = pd.DataFrame(rows).join(base[list(_BASE)].add_prefix('base_')).assign(changed=changed)
     out.attrs = dict(left_out=len(items) - len(base))
     return out

@@ -144,6 +144,7 @@ def align(
     "Token ids of source + target, the same role at each position for all items; a `SteerError` otherwise."
     if not getattr(tok, 'is_fast', False):
         raise SteerError(f'{type(tok).__name__} gives no character offsets; load the fast tokenizer')
+    if not len(items): raise SteerError('there are no items to align')
     encode = lambda texts: tok(texts, add_special_tokens=False, return_offsets_mapping=True)
     tail = context[context.rfind('\n', 0, -1) + 1:]
     lead, n = encode([tail])['input_ids'][0] if tail else [], len(tail)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SYMBOLS', 'PAD', 'NEWLINE', 'PLACES', 'symbol_tokenizer', 'fact_table', 'free_names', 'Corpus', 'held_skeletons',
-           'symbol_items', 'symbol_ids', 'encode_items', 'training_batch', 'training_stream', 'symbol_tests',
-           'score_forced', 'score_generated', 'surface_leak']
+           'symbol_items', 'computed_twins', 'symbol_ids', 'encode_items', 'training_batch', 'training_stream',
+           'symbol_tests', 'score_forced', 'score_generated', 'surface_leak']
 
 # %% ../../nbs/data/04_symbols.ipynb #0374952e
 from dataclasses import asdict, dataclass
@@ -20,7 +20,8 @@ from scipy.optimize import linear_sum_assignment
 
 # %% ../../nbs/data/04_symbols.ipynb #ccf2ae5b
 from ..core import SteerError, rng, suggest
-from .arithmetic import LEVELS, draw_names, hold_out, level_equations, problem_item, score_texts, skeletons
+from .arithmetic import LEVELS, Equation, draw_names, hold_out, level_equations, parse_problem, problem_item
+from .arithmetic import score_texts, skeletons
 
 # %% ../../nbs/data/04_symbols.ipynb #41830a85
 SYMBOLS = ('<pad>', '<unk>', '\n', *ascii_lowercase, *digits, *'+-=,;?!')
@@ -157,17 +158,38 @@ def symbol_items(
         raise SteerError(f'level {level} has no held-out skeletons; take level 2 to 5')
     gen = rng('symbols', corpus.seed, 'items', level, place, held, *key)
     out = pd.DataFrame(_rows(corpus, gen, level, n, place, held, _marks(gen, n, direct)))
-    path = _path(level)
-    seen = [path[:path.index(f)] if f in path else path for f in out.fact]
-    steps = [sum(bool(e.sign) for e in LEVELS[level].shape if e.name in p) for p in seen]
-    kind = ['memorised' if not p else 'mixed' if len(p) < len(path) else 'computed' for p in seen]
-    return out.assign(steps=steps, kind=kind, conflict=out.answer != out.printed)
+    return _with_kinds(out)
+
+def _with_kinds(rows:pd.DataFrame)->pd.DataFrame:
+    paths = [_path(k) for k in rows.level]
+    seen = [p[:p.index(f)] if f in p else p for p, f in zip(paths, rows.fact)] # what is computed on the way to the answer
+    steps = [sum(bool(e.sign) for e in LEVELS[k].shape if e.name in p) for k, p in zip(rows.level, seen)]
+    kind = ['memorised' if not p else 'mixed' if len(p) < len(q) else 'computed' for p, q in zip(seen, paths)]
+    return rows.assign(steps=steps, kind=kind, conflict=rows.answer != rows.printed)
 
 def _path(level:int)->list[str]:
     "The asked variable and those that it needs, in the order of need."
     shape, out = {e.name: e for e in LEVELS[level].shape}, [LEVELS[level].asked]
     while nxt := next((t for t in shape[out[-1]][1:] if t in shape), None): out.append(nxt)
     return out
+
+# %% ../../nbs/data/04_symbols.ipynb #c1052c1d
+def computed_twins(
+    corpus:Corpus, # the world
+    items:pd.DataFrame, # items with a fact somewhere
+    seed:int=0, # same seed, same names
+)->pd.DataFrame: # row i is the twin of row i; its `fact` is blank
+    "The same items with a free name in the place of the fact's."
+    if (bare := items[items.fact == '']).size: raise SteerError(f'{bare.id.iloc[0]!r} holds no fact, so it has no computed twin')
+    gen, free, rows = rng('symbols', corpus.seed, 'twins', seed), free_names(corpus.seed), []
+    for r in items.to_dict('records'):
+        old, new = r['names'][ord(r['fact']) - 65], r['names'][0]
+        while new in r['names']: new = free[gen.integers(len(free))]
+        eqs, asked = parse_problem(r['source'])
+        eqs = [Equation(*(new if t == old else t for t in e)) for e in eqs]
+        twin = problem_item(eqs, new if asked == old else asked, fact_table(corpus.seed), r['source'][-1])
+        rows.append({k: r[k] for k in ('level', 'skeleton', 'held', 'chain', 'printed')} | dict(fact='') | twin)
+    return _with_kinds(pd.DataFrame(rows))[[c for c in items if c != 'set']]
 
 # %% ../../nbs/data/04_symbols.ipynb #9bd0aa42
 _ID = {s: i for i, s in enumerate(SYMBOLS)}
@@ -296,4 +318,5 @@ def surface_leak(
         acc = cross_val_score(LogisticRegression(C=.1, max_iter=300), f, y, cv=folds).mean()
         half = 2.6*np.sqrt(acc*(1 - acc)/len(y))
         rows.append(dict(reading=name, accuracy=acc, low=acc - half, high=acc + half, chance=chance))
-    return pd.DataFrame(rows).assign(allowed=lambda d: d.reading == 'names', leak=lambda d: (d.low > d.chance) & ~d.allowed)
+    out = pd.DataFrame(rows).assign(allowed=lambda d: d.reading == 'names')
+    return out.assign(leak=(out.low > out.chance) & ~out.allowed)
