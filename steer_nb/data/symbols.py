@@ -8,7 +8,7 @@ __all__ = ['SYMBOLS', 'PAD', 'NEWLINE', 'PLACES', 'symbol_tokenizer', 'fact_tabl
            'symbol_tests', 'score_forced', 'score_generated', 'surface_leak']
 
 # %% ../../nbs/data/04_symbols.ipynb #0374952e
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from string import ascii_lowercase, digits
 from typing import Iterator, Sequence
@@ -65,7 +65,8 @@ def free_names(
 @dataclass(frozen=True)
 class Corpus:
     "The world and the mix of items."
-    seed:int = 0 # of facts, held-out sums and the stream
+    seed:int = 0 # of the world: facts and held-out sums
+    stream:int = 0 # of the training items; another stream is another sample from the same world
     held:float = .2 # share of sums that training never sees
     direct:float = .2 # share of items without chain
     levels:tuple = (.15, .15, .2, .2, .3) # mix of the levels 1 to 5
@@ -224,7 +225,7 @@ def training_batch(
     size:int=128, # items
 )->dict[str, 'Tensor']: # as of `encode_items`
     "One batch of the training stream."
-    gen = rng('symbols', corpus.seed, 'train', step)
+    gen = rng('symbols', corpus.seed, 'train', corpus.stream, step)
     n = gen.multinomial(size, np.outer(corpus.levels, corpus.facts).ravel()).reshape(5, 3)
     rows = [r for (l, p), m in np.ndenumerate(n) if m
             for r in _rows(corpus, gen, l + 1, m, PLACES[p], False, _marks(gen, m, corpus.direct))]
@@ -259,7 +260,7 @@ def symbol_tests(
 def score_forced(
     predicted:'Tensor', # (items, positions) the best next token at each position, `logits.argmax(-1)`
     labels:'Tensor', # (items, positions) of the batch, not shifted
-)->pd.DataFrame: # one row per item: `exact`, `final` (last digit), `tokens` (share right), `wrong_at` (-1: nowhere)
+)->pd.DataFrame: # one row per item: `exact`, `final` (last digit), `tokens` (share right), `wrong_token` (-1: none)
     "Exact chains when the gold chain is read along."
     p, y = (np.asarray(t.cpu() if hasattr(t, 'cpu') else t) for t in (predicted, labels))
     if p.shape != y.shape:
@@ -271,7 +272,7 @@ def score_forced(
     wrong, at = due & ~ok, np.arange(len(p))
     first = np.where(wrong.any(1), wrong.argmax(1) - due.argmax(1), -1)
     share = (ok & due).sum(1)/due.sum(1)
-    return pd.DataFrame(dict(exact=~wrong.any(1), final=ok[at, end - 1], tokens=share, wrong_at=first))
+    return pd.DataFrame(dict(exact=~wrong.any(1), final=ok[at, end - 1], tokens=share, wrong_token=first))
 
 # %% ../../nbs/data/04_symbols.ipynb #03fd4b8e
 def score_generated(
