@@ -277,7 +277,7 @@ HOLD = ('none', 'skeletons', 'operands')
 def hold_out(
     level:int, # 1 to 5
     by:str='skeletons', # one of `HOLD`
-    share:float=.2, # of the skeletons, or of the single sums
+    share:float=.2, # of the skeletons, or of the single sums, as nearly as equal shares of each value allow
     seed:int=0, # same seed, same skeletons
 )->np.ndarray: # (skeletons,) True where held out of training
     "Which skeletons of a level training may not see."
@@ -286,7 +286,11 @@ def hold_out(
     n = len(skeletons(level))
     if by == 'none': return np.zeros(n, bool)
     if by == 'operands': return np.isin(sums_of(level), [_sum_code(t) for t in held_sums(share, seed)]).any(1)
-    return np.isin(np.arange(n), rng('held skeletons', level, seed).permutation(n)[:round(n*share)])
+    s, order = skeletons(level), pd.Series(rng('held skeletons', level, seed).random(n))
+    for strata in ([e.name for e in _shape(level).shape], [_shape(level).asked]):
+        group = order.groupby([s[v] for v in strata])
+        if group.size().min()*share >= 1: break
+    return (group.rank() <= (group.transform('size')*share).round()).to_numpy()
 
 # %% ../../nbs/data/03_arithmetic.ipynb #95bc2576
 SIZES = dict(train=100, valid=2000, test=2000, probing_train=10_000)

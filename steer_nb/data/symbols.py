@@ -181,7 +181,8 @@ def computed_twins(
     seed:int=0, # same seed, same names
 )->pd.DataFrame: # row i is the twin of row i; its `fact` is blank
     "The same items with a free name in the place of the fact's."
-    if (bare := items[items.fact == '']).size: raise SteerError(f'{bare.id.iloc[0]!r} holds no fact, so it has no computed twin')
+    if (bare := items[items.fact == '']).size:
+        raise SteerError(f'{bare.id.iloc[0]!r} holds no fact, so it has no computed twin')
     gen, free, rows = rng('symbols', corpus.seed, 'twins', seed), free_names(corpus.seed), []
     for r in items.to_dict('records'):
         old, new = r['names'][ord(r['fact']) - 65], r['names'][0]
