@@ -70,7 +70,7 @@ class Corpus:
     held:float = .2 # share of sums that training never sees
     direct:float = .2 # share of items without chain
     levels:tuple = (.15, .15, .2, .2, .3) # mix of the levels 1 to 5
-    facts:tuple = (.5, .25, .25) # mix: computed throughout, asked name is a fact, another name is one
+    facts:tuple = (.4, .35, .25) # mix: computed throughout, asked name is a fact, another name is one
 
     def __post_init__(self):
         for k, n in dict(levels=5, facts=3).items():
