@@ -121,7 +121,7 @@ def run_seeds(
     if 'seed' in params: raise SteerError("run_seeds takes seeds, not seed: for one seed use run")
     ps = [_shrunk(dict(pool=0) | params | dict(seed=s), lm) for s in seeds]
     lm = lm or _load(ps[0])
-    out = together([steps(lm, p) for p in ps])
+    out = together([steps(lm, p, len(ps)) for p in ps])
     bad = {s: e for s, e in zip(seeds, out) if isinstance(e, SteerError)}
     if len(bad) == len(seeds): raise out[0]
     if bad: raise SteerError(f'{len(bad)} of {len(seeds)} seeds ended with an error, the others are finished: ' + '; '.join(f'seed {s}: {e}' for s, e in bad.items()))
@@ -142,6 +142,7 @@ def _small() -> dict:
 def steps(
     lm: LM,
     p: dict,      # checked parameters
+    beside: int = 1,  # how many such experiments run side by side; for the record, since their wall time is shared
 ) -> Generator:   # asks; in the end the finished Run
     "The experiment as steps for `together`."
     seed_all(p['seed'])
@@ -163,7 +164,7 @@ def steps(
         r.part('verdicts', lambda: table)
         r.log(text)
         _charts(r, p)
-        r.finish(finding=text, cost=cost, verdicts=table.set_index('method').verdict.to_dict())
+        r.finish(finding=text, cost=cost, side_by_side=beside, verdicts=table.set_index('method').verdict.to_dict())
     return r
 
 def _files(p: dict) -> dict:
