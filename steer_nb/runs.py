@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 # %% ../nbs/01_runs.ipynb #dd4e6c2d
 from .core import RunError, SteerError, file_sha256, read_json, read_table, read_tensors, runs_dir, stable_hash, suggest
-from .core import write_atomic, write_json, write_table, write_tensors, _package, _repo, _room
+from .core import write_atomic, write_json, write_table, write_tensors, _package, _repo
 
 # %% ../nbs/01_runs.ipynb #a10b7983
 @functools.cache
@@ -142,7 +142,7 @@ def _start(self:Run, resume:bool):
                        'delete it if the parts beside it are right, else delete the directory')
     self.info = dict(name=self.name, status='running', params=self.params, extra=self.extra, versions=versions(),
                      source=source_digest(), **_commit(), hardware=hardware(), host=socket.gethostname(), pid=os.getpid(),
-                     started=old.get('started') or _now(), sessions=old.get('sessions', 0) + 1)
+                     started=old.get('started') or _now(), sessions=old.get('sessions', 0) + 1, times=old.get('times') or {})
     self._before = old.get('seconds') or 0
     self._note()
 
@@ -258,6 +258,16 @@ def load(self:Run,
     kind = self.parts[key]['kind']
     return self.part(key, None, kind)
 
+# %% ../nbs/01_runs.ipynb #29fb21f7
+@patch
+def clock(self:Run,
+    what:str, # a stage, e.g. `'validation grid'`
+    seconds:float, # this run's share
+):
+    "Add to the seconds of a stage, in `times` of `RUN.json`."
+    times = self.info['times']
+    times[what] = round(times.get(what, 0) + seconds, 3)
+
 # %% ../nbs/01_runs.ipynb #d67bd732
 @patch
 def log(self:Run,
@@ -267,7 +277,7 @@ def log(self:Run,
     self._check_open()
     try:
         with (self.dir/'log.txt').open('a', encoding='utf-8') as f: f.write(f'{_now()} {text}\n')
-    except OSError as e: raise RunError(f'cannot write {self.dir}/log.txt: {e}; {_room(e)}') from e
+    except OSError as e: raise RunError(f'cannot write {self.dir}/log.txt: {e}; free some space') from e
 
 # %% ../nbs/01_runs.ipynb #6cb6c515
 @patch

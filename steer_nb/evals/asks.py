@@ -6,6 +6,7 @@
 __all__ = ['Ask', 'together', 'merge_questions', 'Answered', 'Answers', 'States']
 
 # %% ../../nbs/evals/00b_asks.ipynb #3be4b547
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Generator, Iterable
 
@@ -24,6 +25,8 @@ from ..models.tracing import capture, default_budget
 class Ask:
     "Something that an experiment wants a model to do."
     lm: LM
+    run: Any = None  # the run it is for, which is told the time it took
+    desc: str = ''
     @property
     def alike(self) -> tuple:
         "Asks for which this is equal are answered as one."
@@ -52,7 +55,11 @@ def together(
             kind = lambda i: (type(waits[i]), id(waits[i].lm.model), waits[i].alike)
             first = min(waits, key=lambda i: (asked[i], i))
             mine = [i for i in sorted(waits) if kind(i) == kind(first)]
-            for i, got in zip(mine, type(waits[first]).answer([waits[i] for i in mine])): go(i, lambda: steps[i].send(got))
+            asks, began = [waits[i] for i in mine], time.perf_counter()
+            answers = type(asks[0]).answer(asks)
+            for a in asks:
+                if a.run is not None: a.run.clock(a.desc, (time.perf_counter() - began) / len(asks))
+            for i, got in zip(mine, answers): go(i, lambda: steps[i].send(got))
     except BaseException as e:
         _end(steps, e)
         raise
@@ -100,6 +107,7 @@ class Answers(Ask):
     wanted: np.ndarray | None = None  # (items,) bool: whose gradient; all by default
     positions: str = 'last'   # of the edits that the gradient is for
     batch_tokens: int | None = None  # padded tokens per batch
+    run: Any = None
     desc: str = ''            # label of a progress bar
     @property
     def alike(self) -> tuple: return (self.q.scoring, self.depths, self.probes, self.positions if self.probes else '')
@@ -132,6 +140,7 @@ class States(Ask):
     groups: list          # one label per text: texts of a group are likely to begin alike
     sites: tuple          # names
     depths: tuple | None = None  # the blocks that these sites enter, if they all are in the residual stream between blocks
+    run: Any = None
     desc: str = ''        # label of a progress bar
     @property
     def alike(self) -> tuple: return (self.sites, self.depths)

@@ -148,7 +148,7 @@ def first_order_steps(lm: LM, q: Questions, cells: pd.DataFrame, vectors: dict, 
     if run is not None and run.has(f'{key}/slopes'): got = run.load(f'{key}/slopes')
     else:
         _screenable(lm)
-        if answers is None: answers = yield Answers(lm, q, probes=probe_sites(vectors, site), positions=positions, desc='gradients')
+        if answers is None: answers = yield Answers(lm, q, probes=probe_sites(vectors, site), positions=positions, run=run, desc='gradients')
         got = dict(each=torch.from_numpy(_each(vectors, answers.grads, site)), base=torch.from_numpy(answers.logp))
         if run is not None: got = run.part(f'{key}/slopes', lambda: got, 'tensors')
     grid = _predict(q, cells, _arms(vectors), got['each'].numpy(), got['base'].numpy())

@@ -230,7 +230,7 @@ def _examples(r: Run, lm: LM, p: dict, parts: dict) -> Generator:
     if not p['icl_k']: return '', train
     if not r.has('examples'):
         q = questions(lm, train, p['scoring'], p['chat'])
-        got = yield Answers(lm, q, desc='without examples')
+        got = yield Answers(lm, q, run=r, desc='without examples')
         wrong = train[decide(q, got.logp)[0] != q.correct]
         if len(wrong) < p['icl_k']: raise SteerError(f"icl_k is {p['icl_k']}, but {lm.name} answers only {len(wrong)} training items wrong: take more samples or a smaller icl_k")
         r.part('examples', lambda: choose_examples(lm, wrong, [prompt(x) for x in pd.concat(parts.values()).itertuples()], p))
@@ -242,7 +242,7 @@ def _gain(r: Run, lm: LM, p: dict, q: Questions, test: pd.DataFrame, base: np.nd
     "What the examples alone do to test accuracy."
     if not p['icl_k'] or r.has('examples_effect'): return
     bare = questions(lm, test, p['scoring'], p['chat'])
-    got = yield Answers(lm, bare, desc='test without examples')
+    got = yield Answers(lm, bare, run=r, desc='test without examples')
     without, right = decide(bare, got.logp)[0] == bare.correct, decide(q, base)[0] == q.correct
     r.part('examples_effect', lambda: pd.DataFrame([dict(examples=len(r.load('examples')), without=without.mean(), accuracy=right.mean(), **paired_effect(right, without, test.group))]))
 
@@ -254,7 +254,7 @@ def _vectors(r: Run, lm: LM, p: dict, layers: list[int], train: pd.DataFrame, pr
     if not r.has('train_scores'):
         q, by_gradient = questions(lm, train, p['scoring'], p['chat'], prefix), p['search'] == 'first_order'
         every, (mine, others) = merge_questions([q, val]) if by_gradient else (q, (np.arange(len(q)), []))
-        got = yield Answers(lm, every, tuple(depths or ()), tuple(f"{p['site']}.{l}" for l in layers) if by_gradient else (), np.isin(np.arange(len(every)), others), p['positions'], desc='answers on training items')
+        got = yield Answers(lm, every, tuple(depths or ()), tuple(f"{p['site']}.{l}" for l in layers) if by_gradient else (), np.isin(np.arange(len(every)), others), p['positions'], run=r, desc='answers on training items')
         r.part('train_scores', lambda: tidy_scores(q, got.logp[mine]))
         if depths is not None: states = {d: x[mine] for d, x in got.states.items()}
         if by_gradient: answers = Answered(got.logp[others], {}, {s: g[others] for s, g in got.grads.items()})
@@ -262,7 +262,7 @@ def _vectors(r: Run, lm: LM, p: dict, layers: list[int], train: pd.DataFrame, pr
     picked, rivals = (picks(x).set_index('id').loc[train.id].pick.tolist() for x in (scores, scores[~scores.correct].assign(correct=True)))
     texts = training_texts(train, picked, rivals, p['scoring'], p['methods'], read_pairs(p['pairs']) if p['pairs'] else None)
     if not r.has('vectors'):
-        x = yield from text_states(lm, texts, train.id.tolist(), sites, p['chat'], states)
+        x = yield from text_states(lm, texts, train.id.tolist(), sites, p['chat'], states, r)
         r.part('vectors', lambda: fit_vectors(texts, x, p, lm.name), 'tensors')
     fitted = r.load('vectors')
     for m in p['methods']:

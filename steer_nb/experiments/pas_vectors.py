@@ -67,6 +67,7 @@ def text_states(
     sites: list[str],
     chat: bool = False,    # prompts are in the chat template
     prompts: dict | None = None,  # block -> states of the prompts, if they have been read before
+    run=None,              # the run this is for
 ) -> Generator:            # asks; in the end site -> (texts, d), float32
     "Last-token activations of all texts, as steps for `together`."
     own, depths, x = (texts.role == 'prompt').to_numpy(), entering(lm, sites), {}
@@ -78,7 +79,7 @@ def text_states(
         if not rows.any() or (rows is own and prompts is not None): continue
         alike = None if rows is own or depths is None else tuple(depths)  # prompts have no start in common
         ids = encode(lm, texts.text[rows].tolist(), chat=templated)
-        fill(rows, (yield States(lm, ids, [g for g, r in zip(label, rows) if r], tuple(sites), alike, 'activations')))
+        fill(rows, (yield States(lm, ids, [g for g, r in zip(label, rows) if r], tuple(sites), alike, run, 'activations')))
     i = len(texts) // 2
     alone = capture(lm, [texts.text.iloc[i]], sites, chat=chat and bool(own[i]))
     tol = 1e-3 if lm.dtype == torch.float32 else 5e-2
