@@ -38,7 +38,7 @@ def steer_class() -> type:
     from lm_eval.api.registry import register_model
     return register_model('steer')(type('SteerLM', (SteerRequests, HarnessLM), dict(__module__=__name__, __doc__=SteerRequests.__doc__)))
 
-# %% ../../nbs/evals/08_harness.ipynb #b353fcce
+# %% ../../nbs/evals/08_harness.ipynb #3d5bee49
 def task_docs(
     task: str,                  # as in `load_task`
     scoring: str = 'cloze',     # 'cloze', 'letters', or 'open': the answer is to be written
@@ -62,7 +62,8 @@ def task_docs(
 def _docs(items: pd.DataFrame, scoring: str) -> list[dict]:
     prompt = prompt_of('cloze' if scoring == 'open' else scoring)
     answers = lambda r: list(LETTERS[:len(r.choices)]) if scoring == 'letters' else list(r.choices)
-    return [dict(id=str(r.id), prompt=prompt(r), answers=answers(r), answer=r.choices[r.correct], correct=int(r.correct), group=str(r.group), subset=str(r.subset)) for r in items.itertuples()]
+    doc = lambda r: dict(prompt=prompt(r), answers=answers(r), answer=r.choices[r.correct], correct=int(r.correct))
+    return [doc(r) | {c: str(getattr(r, c)) for c in ('id', 'group', 'subset')} for r in items.itertuples()]
 
 def text_docs(**_):
     "The plain texts that ship with the package, one document each."
@@ -80,8 +81,9 @@ def local_task(
     prompt_of(scoring)
     name = 'steer_' + ''.join(c if c.isalnum() else '_' for c in (Path(source).stem if Path(source).suffix else source))
     metrics = [dict(metric=k, aggregation='mean', higher_is_better=True) for k in (['acc'] if scoring == 'letters' else ['acc', 'acc_norm'])]
-    return dict(task=name + ('_letters' if scoring == 'letters' else ''), custom_dataset=task_docs, dataset_path='steer_nb', dataset_kwargs=dict(task=str(source), scoring=scoring) | options, output_type='multiple_choice',
-                test_split='test', fewshot_split='shots', doc_to_text='prompt', doc_to_choice='answers', doc_to_target='correct', target_delimiter=' ', fewshot_delimiter='\n\n', metric_list=metrics, metadata=dict(version=1.))
+    return dict(task=name + ('_letters' if scoring == 'letters' else ''), custom_dataset=task_docs, dataset_path='steer_nb', dataset_kwargs=dict(task=str(source), scoring=scoring) | options,
+                output_type='multiple_choice', test_split='test', fewshot_split='shots', doc_to_text='prompt', doc_to_choice='answers', doc_to_target='correct',
+                target_delimiter=' ', fewshot_delimiter='\n\n', metric_list=metrics, metadata=dict(version=1.))
 
 def _manager(include, defaults: bool):
     from lm_eval.tasks import TaskManager
@@ -125,14 +127,18 @@ class Evaluation:
 
 _per = dict(word_perplexity='nats per word', byte_perplexity='nats per byte', bits_per_byte='bits per byte')
 
-def _value(metric: str, v) -> float:
-    "An item's part in a metric, or nan where it has none of its own."
-    if metric in _per: return -v[0] / v[1] / (np.log(2) if metric == 'bits_per_byte' else 1)
-    return float(v) if isinstance(v, (int, float, np.number)) else np.nan
+def _value(metric: str, v) -> tuple[float, float]:
+    "An item's part in a metric, and its weight; nan where it has none of its own."
+    if metric in _per: return -v[0] / v[1] / (np.log(2) if metric == 'bits_per_byte' else 1), float(v[1])
+    return (float(v) if isinstance(v, (int, float, np.number)) else np.nan), 1.
 
 def _item_table(raw: dict) -> pd.DataFrame:
-    rows = [dict(task=task, id=str(s['doc'].get('id', s['doc_id'])), group=str(s['doc'].get('group', s['doc_id'])), metric=k, filter=s['filter'], prompt=s['prompt_hash'], value=_value(k, s[k]))
-            for task, samples in raw['samples'].items() for s in samples for k in s['metrics']]
+    rows = []
+    for task, samples in raw['samples'].items():
+        for s in samples:
+            own = s['doc'] if isinstance(s['doc'], dict) else {}
+            row = dict(task=task, id=str(own.get('id', s['doc_id'])), group=str(own.get('group', s['doc_id'])), filter=s['filter'], prompt=s['prompt_hash'])
+            rows += [row | dict(metric=k, value=(v := _value(k, s[k]))[0], weight=v[1]) for k in s['metrics']]
     return pd.DataFrame(rows)
 
 # %% ../../nbs/evals/08_harness.ipynb #df3154e1
@@ -148,10 +154,12 @@ def _load_tasks(tasks, num_fewshot: int | None, include) -> dict:
     named = [t for t in tasks if isinstance(t, str) and t not in local.all_tasks and not Path(t).is_file()]
     manager = _manager(include, True) if named else local
     for t in named:
-        if t not in manager.all_tasks: raise suggest(t, [*local.all_tasks, *manager.all_tasks], 'task of the harness')
+        if t not in manager.all_tasks: raise suggest(t, dict.fromkeys([*local.all_tasks, *manager.all_tasks]), 'task of the harness')
     try: loaded = manager.load(list(tasks))
     except SteerError: raise
-    except (OSError, ValueError, KeyError) as e: raise SteerError(f'the tasks {list(map(str, tasks))} could not be loaded ({type(e).__name__}: {" ".join(str(e).split())[:200]}): tasks of the Hub need a network or its cache; those of harness_tasks() need neither') from e
+    except (OSError, ValueError, KeyError) as e:
+        names = ', '.join(t if isinstance(t, str) else str(t.get('task', '?')) for t in tasks)
+        raise SteerError(f'tasks {names} could not be loaded ({type(e).__name__}: {" ".join(str(e).split())[:200]}): those of the Hub need a network or its cache; those of harness_tasks() need neither') from e
     for t in loaded['tasks'].values():
         if num_fewshot is not None and t.get_config('num_fewshot') != 0: t.set_config(key='num_fewshot', value=num_fewshot)
         elif t.get_config('num_fewshot') is None: t.set_config(key='num_fewshot', value=0)
@@ -174,36 +182,48 @@ def evaluate(
 ) -> Evaluation:
     "Run tasks of the harness without and with edits."
     cls = steer_class()
-    tasks = [t.strip() for t in tasks.split(',') if t.strip()] if isinstance(tasks, str) else [tasks] if isinstance(tasks, (dict, Path)) else list(tasks)
-    tasks = [str(t) if isinstance(t, Path) else t for t in tasks]
+    tasks = tasks.split(',') if isinstance(tasks, str) else [tasks] if isinstance(tasks, (dict, Path)) else tasks
+    tasks = [t if isinstance(t, dict) else str(t).strip() for t in tasks if t]
     if not tasks: raise SteerError('no tasks given: harness_tasks() lists those that need no network')
     if limit is not None and limit < 1: raise SteerError(f'limit is {limit}: give a whole number of items, at least 1')
     steered = cls(lm, edits, **options)
-    model = steered.lm.model
-    if steered.edits and getattr(getattr(model, 'config', None), 'init', None) == 'random': raise SteerError(f"{steered.lm.name} starts from a random state in every pass, so the two arms would differ without any edit: load it with init='seeded' or init='zero'")
+    if steered.edits and getattr(getattr(steered.lm.model, 'config', None), 'init', None) == 'random':
+        raise SteerError(f"{steered.lm.name} starts from a random state in every pass, so the two arms would differ without any edit: load it with init='seeded' or init='zero'")
     if chat and not steered.lm.chat_template: raise SteerError(f'{steered.lm.name} has no chat template: pass chat=False')
-    arms = dict(unsteered=cls(steered.lm, **{k: v for k, v in options.items() if k in ('method', 'batch_tokens', 'max_length', 'max_gen_toks', 'desc')})) | (dict(steered=steered) if steered.edits else {})
+    plain = {k: v for k, v in options.items() if k in ('method', 'batch_tokens', 'max_length', 'max_gen_toks', 'desc')}
+    arms = dict(unsteered=cls(steered.lm, **plain)) | (dict(steered=steered) if steered.edits else {})
     with _quiet():
         loaded = _load_tasks(tasks, num_fewshot, include)
         opts = dict(limit=limit, system_instruction=system, fewshot_as_multiturn=fewshot_as_multiturn)
         raw = {a: _arm(m, loaded, chat, seed, opts) for a, m in arms.items()}
-    return Evaluation(*_tables(raw, level), raw)
+    if cut := max(m.cut for m in arms.values()): warnings.warn(f'{cut} contexts were longer than {steered.max_length} tokens and were cut at the left')
+    groups = {name: [t.task_name for t in g.get_all_tasks()] for name, g in loaded['groups'].items()}
+    return Evaluation(*_tables(raw, groups, level), raw)
 
-def _tables(raw: dict, level: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(raw: dict, groups: dict, level: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     "The tidy tables of both arms."
-    keys, one = ['task', 'id', 'group', 'metric', 'filter'], {a: _item_table(r) for a, r in raw.items()}
-    if len({tuple(t.prompt) for t in one.values()}) > 1: raise SteerError('the two arms were asked different prompts: a task of these draws its examples anew; their results cannot be paired')
+    keys, one = ['task', 'id', 'group', 'metric', 'filter', 'weight'], {a: _item_table(r) for a, r in raw.items()}
+    if len({tuple(t.prompt) for t in one.values()}) > 1:
+        raise SteerError('the two arms were asked different prompts: a task of these draws its examples anew; their results cannot be paired')
     items = one['unsteered'][keys].assign(**{a: t.value.to_numpy() for a, t in one.items()})
-    rows = []
-    for (task, metric, filt), g in items.groupby(['task', 'metric', 'filter'], sort=False):
-        row = dict(task=task, metric=metric, filter=filt, items=len(g))
-        for a in raw:
-            r = raw[a]['results'][task]
-            row |= {a: r[f'{metric},{filt}'], f'{a}_se': pd.to_numeric(r.get(f'{metric}_stderr,{filt}'), errors='coerce')}
-        if 'steered' in raw and np.isfinite(g[['unsteered', 'steered']].to_numpy()).all():
-            row |= paired_effect(g.steered.to_numpy(), g.unsteered.to_numpy(), g.group.to_numpy(), level) | dict(unit=_per.get(metric, ''))
-        rows.append(row)
+    pools = [(t, [t]) for t in items.task.unique()] + list(groups.items())
+    split = lambda tasks: items[items.task.isin(tasks)].groupby(['metric', 'filter'], sort=False)
+    rows = [_row(raw, name, m, f, g, level) for name, tasks in pools for (m, f), g in split(tasks)]
     return pd.DataFrame(rows), items
+
+def _row(raw: dict, name: str, metric: str, filt: str, g: pd.DataFrame, level: float) -> dict:
+    "One metric of one task, or of the pooled items of a group."
+    out = dict(task=name, metric=metric, filter=filt, items=len(g))
+    for a in raw:
+        r = raw[a]['results'].get(name, {})
+        value, se = r.get(f'{metric},{filt}', np.nan), pd.to_numeric(r.get(f'{metric}_stderr,{filt}'), errors='coerce')
+        if metric in _per and len(g) > 1:  # the harness gives none: a ratio of sums, by linearisation
+            w, x = g.weight.to_numpy(), g[a].to_numpy()
+            se = np.sqrt(len(g) * np.var(w * (x - np.average(x, weights=w)), ddof=1)) / w.sum() * (1 if metric == 'bits_per_byte' else value)
+        out |= {a: value, f'{a}_se': se}
+    if 'steered' in raw and np.isfinite(g[['unsteered', 'steered']].to_numpy()).all():
+        out |= paired_effect(g.steered.to_numpy(), g.unsteered.to_numpy(), (g.task + '/' + g.group).to_numpy(), level) | dict(unit=_per.get(metric, ''))
+    return out
 
 # %% ../../nbs/evals/08_harness.ipynb #c0f42582
 def lm_eval_steered(

@@ -45,10 +45,11 @@ def _read_tree(lm: LM, q: Questions, tree: Tree, final: Tensor) -> dict[tuple[in
 
 # %% ../../nbs/evals/07a_requests.ipynb #29fe240c
 def _pairs_tree(lm: LM, pairs: list, edits: list[Edit], budget: int, desc: str) -> list[tuple[float, bool]]:
-    of, out, used = {}, [None] * len(pairs), set()
-    for i, (ctx, _) in enumerate(pairs): of.setdefault(tuple(ctx), []).append(i)
-    prompts, mine = [list(c) for c in of], list(of.values())
-    q = Questions('cloze', [str(i) for i in range(len(of))], prompts, [[pairs[i][1] for i in m] for m in mine], [[1] * len(m) for m in mine], np.zeros(len(of), int), [], common_start(prompts, 16))
+    of, out, used = defaultdict(list), [None] * len(pairs), set()
+    for i, (ctx, _) in enumerate(pairs): of[tuple(ctx)].append(i)
+    prompts, mine, n = [list(c) for c in of], list(of.values()), len(of)
+    answers, chars = [[pairs[i][1] for i in m] for m in mine], [[1] * len(m) for m in mine]
+    q = Questions('cloze', [str(i) for i in range(n)], prompts, answers, chars, np.zeros(n, int), [], common_start(prompts, 16))
     whole = any(not isinstance(e.positions, str) or e.positions in ('all', 'prompt') for e in edits)
     batches = question_batches(q, budget // 2)  # contexts and continuations are padded apart
     for rows in progress(batches, desc=desc, unit='batch') if desc else batches:
@@ -66,9 +67,10 @@ def _pairs_plain(lm: LM, pairs: list, edits: list[Edit], budget: int, desc: str)
     logp, best = np.zeros(len(pairs)), np.ones(len(pairs), bool)
     edits = [_spread(e, list(range(len(pairs))), spans) for e in edits]
     for _, index, got in stream(lm, [t[:-1] for t in texts], 'final_norm', [(n - 1, m) for n, m in spans], edits=edits, batch_tokens=budget, desc=desc):
-        for at, h in zip(np.array_split(np.arange(len(index)), max(1, len(index) // 128)), got['final_norm'].tensor_split(max(1, len(index) // 128))):
-            item, token = index['item'].to_numpy()[at], [texts[i][p + 1] for i, p in zip(index['item'].to_numpy()[at], index.position.to_numpy()[at])]
-            with torch.no_grad(): lps = log_probs(unembed(lm, h.to(lm.device)))
+        for at in np.array_split(np.arange(len(index)), 1 + len(index) // 128):
+            item, place = (index[c].to_numpy()[at] for c in ('item', 'position'))
+            token = [texts[i][p + 1] for i, p in zip(item, place)]
+            with torch.no_grad(): lps = log_probs(unembed(lm, got['final_norm'][at].to(lm.device)))
             np.add.at(logp, item, lps[range(len(token)), token].double().cpu().numpy())
             np.logical_and.at(best, item, lps.argmax(-1).cpu().numpy() == token)
     return list(zip(logp.tolist(), best.tolist()))
@@ -91,7 +93,8 @@ def pair_logprobs(
         check_length(lm, len(c) + len(a) - 1, f'request {i} with its context')
     if not pairs: return []
     budget = batch_tokens or default_budget(lm)
-    if method == 'plain' or method is None and (lm.anatomy.loop or any(e.op == 'substitute' for e in edits)): return _pairs_plain(lm, pairs, edits, budget, desc)
+    plain = method == 'plain' or method is None and (lm.anatomy.loop or any(e.op == 'substitute' for e in edits))
+    if plain: return _pairs_plain(lm, pairs, edits, budget, desc)
     try: return _pairs_tree(lm, pairs, edits, budget, desc)
     except SteerError as e:
         if method or 'plain path' not in str(e): raise
@@ -100,8 +103,9 @@ def pair_logprobs(
 def _check_edits(lm: LM, edits: list[Edit]) -> None:
     "Refuse edits that do not fit the model, or that hold one value per item: the harness decides what the items are."
     for e in edits:
-        if (e.vector is not None and e.vector.ndim > 1) or e.coef.ndim > (e.op == 'clamp') or isinstance(e.positions, (list, tuple)) and not all(isinstance(x, int) for x in e.positions):
-            raise SteerError(f'the edit at {e.site} has values or positions per item: under the harness an edit is the same for all items')
+        spans = isinstance(e.positions, (list, tuple)) and not all(isinstance(x, int) for x in e.positions)
+        if spans or (e.vector is not None and e.vector.ndim > 1) or e.coef.ndim > (e.op == 'clamp'):
+            raise SteerError(f'the edit at {e.site} has values or positions per item: here an edit must be the same for all items')
     bind(lm, edits)
 
 # %% ../../nbs/evals/07a_requests.ipynb #a7f8a749
@@ -128,7 +132,8 @@ def load_edits(
 
 def _edits_at(path: Path, lm: LM | None, options: dict) -> list[Edit]:
     if path.is_dir(): return load_edits(Direction.from_pretrained(path, lm, options.get('strict', True)), lm, **options)
-    if path.suffix in ('.pt', '.pth', '.bin', '.pkl', '.ckpt'): raise SteerError(f'{path} is not read: opening such a file can run any code. Save the direction with save_pretrained (safetensors) and give its folder')
+    if path.suffix in ('.pt', '.pth', '.bin', '.pkl', '.ckpt'):
+        raise SteerError(f'{path} is not read: opening such a file can run any code. Save the direction with save_pretrained (safetensors) and give its folder')
     if not path.is_file() or path.suffix not in ('.json', '.yaml', '.yml'): raise SteerError(f'{path} is neither the folder of a direction nor a .json or .yaml list of edits')
     try: rows = yaml.safe_load(path.read_text(encoding='utf-8'))  # JSON is YAML
     except yaml.YAMLError as e: raise SteerError(f'{path} cannot be read: {" ".join(str(e).split())[:200]}') from None
@@ -138,6 +143,8 @@ def _edits_at(path: Path, lm: LM | None, options: dict) -> list[Edit]:
     return load_edits([r | dict(direction=at(r['direction'])) if 'direction' in r else r for r in rows], lm, **options)
 
 # %% ../../nbs/evals/07a_requests.ipynb #dbfa0f43
+_model_options = [*'pretrained edits direction dtype revision num_steps device backend trust_remote_code method batch_tokens max_length max_gen_toks'.split(), *_edit_options]
+
 class SteerRequests:
     "A model under edits that answers requests of lm-evaluation-harness."
     def __init__(
@@ -155,16 +162,19 @@ class SteerRequests:
         **unknown,
     ):
         super().__init__()
-        if unknown: raise suggest(next(iter(unknown)), ['pretrained', 'edits', 'direction', *_edit_options, 'dtype', 'revision', 'num_steps', 'device', 'backend', 'method', 'batch_tokens', 'max_length', 'max_gen_toks'], 'argument of the model')
-        self.lm = pretrained if isinstance(pretrained, LM) else load_model(pretrained, revision=revision, dtype=dtype, num_steps=num_steps, device=device, backend=backend, trust_remote_code=trust_remote_code)
-        self.edits = load_edits(edits, self.lm) + load_edits(direction, self.lm, site=site, strength=strength, units=units, positions=positions, op=op, strict=strict)
+        if unknown: raise suggest(next(iter(unknown)), _model_options, 'argument of the model')
+        loading = dict(revision=revision, dtype=dtype, num_steps=num_steps, device=device, backend=backend, trust_remote_code=trust_remote_code)
+        self.lm = pretrained if isinstance(pretrained, LM) else load_model(pretrained, **loading)
+        one = dict(site=site, strength=strength, units=units, positions=positions, op=op, strict=strict)
+        self.edits = load_edits(edits, self.lm) + load_edits(direction, self.lm, **one)
         _check_edits(self.lm, self.edits)
-        self.method, self.batch_tokens, self.desc, self.max_gen_toks, self.cut = method, batch_tokens or default_budget(self.lm), desc, max_gen_toks, 0
+        self.method, self.batch_tokens, self.desc = method, batch_tokens or default_budget(self.lm), desc
+        self.max_gen_toks, self.cut = max_gen_toks, 0  # contexts cut so far
         self.max_length = min(max_length or self.lm.context, self.lm.context)
         self.tokenizer, self._device = self.lm.tokenizer, self.lm.device
         self.eot_token_id = self.tokenizer.eos_token_id
         self.prefix_token_id = self.eot_token_id if self.tokenizer.bos_token_id is None else self.tokenizer.bos_token_id
-        if self.prefix_token_id is None: raise SteerError(f'the tokenizer of {self.lm.name} has neither a beginning-of-text nor an end-of-text token: an empty context has no first token to predict from')
+        if self.prefix_token_id is None: raise SteerError(f'the tokenizer of {self.lm.name} has no beginning-of-text or end-of-text token to predict a first token from')
 
 # %% ../../nbs/evals/07a_requests.ipynb #96fea8c6
 def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs) -> list[int]:
@@ -181,7 +191,8 @@ def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[
         n = len(context.rstrip())
         ctx = self.tok_encode(context[:n])
         cont = self.tok_encode(context + continuation)[len(ctx):]
-    if not ctx or not cont: raise SteerError(f'nothing to score: the context {context[-40:]!r} has {len(ctx)} tokens and the continuation {continuation[:40]!r} has {len(cont)} of its own')
+    if not ctx or not cont:
+        raise SteerError(f'nothing to score: the context {context[-40:]!r} has {len(ctx)} tokens, the continuation {continuation[:40]!r} has {len(cont)} of its own')
     room = self.max_length + 1 - len(cont)  # the last token is predicted and never read
     if room < 1: raise SteerError(f'the continuation {continuation[:40]!r}... has {len(cont)} tokens, more than the {self.max_length} the model can read')
     self.cut += len(ctx) > room
@@ -243,7 +254,7 @@ def _continue(self, rows: list[list[int]], new: int, until: list[str], options: 
     "One batch of continuations."
     lm, batch = self.lm, make_batch(self.lm, rows, 'left')
     start, got = batch['input_ids'].shape[1], []
-    feed = dict(input_ids=batch['input_ids'], attention_mask=batch['attention_mask'], max_new_tokens=new, pad_token_id=lm.tokenizer.pad_token_id or 0) | options
+    feed = {k: batch[k] for k in ('input_ids', 'attention_mask')} | dict(max_new_tokens=new, pad_token_id=lm.tokenizer.pad_token_id or 0) | options
     if 'num_steps' in lm.accepts: feed['num_steps'] = lm.num_steps
     if until: feed['stopping_criteria'] = StoppingCriteriaList([_Until(lm.tokenizer, until, start)])
     try:
@@ -260,7 +271,9 @@ def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
     for i, (_, kw) in enumerate(_args(requests)): groups[json.dumps(kw, sort_keys=True, default=str)].append(i)
     for mine in groups.values():
         new, until, options = _generation(self, requests[mine[0]].args[1])
-        ids = [(self.tok_encode(requests[i].args[0]) or [self.prefix_token_id])[-(self.max_length - new):] for i in mine]
+        ids, room = [self.tok_encode(requests[i].args[0]) or [self.prefix_token_id] for i in mine], self.max_length - new
+        self.cut += sum(len(x) > room for x in ids)
+        ids = [x[-room:] for x in ids]
         batches = token_batches([len(x) + new for x in ids], self.batch_tokens)
         for b in progress(batches, desc=self.desc, unit='batch') if self.desc else batches:
             for k, text in zip(b, _continue(self, [ids[k] for k in b], new, until, options)): out[mine[k]] = text
@@ -279,8 +292,10 @@ def apply_chat_template(self, chat_history: list[dict], add_generation_prompt: b
 
 def get_model_info(self) -> dict:
     "What goes into the harness's own results."
-    told = [dict(site=str(e.site), op=e.op, positions=str(e.positions), coef=e.coef.tolist(), norm=None if e.vector is None else float(e.vector.norm())) for e in self.edits]
-    return dict(model_name=self.lm.name, model_revision=self.lm.revision, model_fingerprint=fingerprint(self.lm), model_dtype=str(self.lm.dtype), num_steps=self.lm.num_steps, edits=told)
+    norm = lambda e: None if e.vector is None else float(e.vector.norm())
+    told = [dict(site=str(e.site), op=e.op, positions=str(e.positions), coef=e.coef.tolist(), norm=norm(e)) for e in self.edits]
+    model = dict(model_name=self.lm.name, model_revision=self.lm.revision, model_fingerprint=fingerprint(self.lm), model_dtype=str(self.lm.dtype))
+    return model | dict(num_steps=self.lm.num_steps, edits=told, contexts_cut=self.cut)
 
 SteerRequests.apply_chat_template, SteerRequests.get_model_info = apply_chat_template, get_model_info
 SteerRequests.chat_template = lambda self, chat_template=False: (self.lm.chat_template or '') if chat_template else ''
