@@ -5,12 +5,10 @@
 # %% auto #0
 __all__ = ['operators', 'Targets', 'letter_targets', 'token_targets', 'leads', 'Place', 'place', 'everywhere', 'place_edits',
            'perturbation_note', 'local_norms', 'perturbation_report', 'next_logits', 'kl', 'check_objective', 'slopes',
-           'logit_tangents', 'fisher_kl', 'check_same_start', 'depth_effects', 'effect_table', 'over_starts',
-           'contraction', 'contraction_map']
+           'logit_tangents', 'fisher_kl', 'check_same_start', 'depth_effects', 'effect_table', 'over_starts']
 
 # %% ../../nbs/evals/09_depth_effects.ipynb #a015fb58
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +25,8 @@ from .statistics import paired_effect
 from ..methods.directions import Direction
 from ..methods.moments import starting_from
 from ..models.edits import Edit, bind, edit, where_of
-from ..models.engines import _hooks, _Visit, check_touched
-from ..models.loading import LM, check_length, encode, forward_kwargs, log_probs, make_batch, sites_of, token_batches
+from ..models.engines import _hooks, _Stop, _Visit, check_touched
+from ..models.loading import LM, check_length, encode, forward_kwargs, make_batch, sites_of, token_batches, unembed
 from ..models.tracing import capture, default_budget
 
 # %% ../../nbs/evals/09_depth_effects.ipynb #984e2d11
@@ -160,11 +158,13 @@ def _logits(lm: LM, t: Targets, rows: list[int], edits: list, grad: bool = False
     batch, bound = make_batch(lm, [t.ids[i] for i in rows]), bind(lm, edits, len(t))
     kwargs = forward_kwargs(lm, batch)
     if grad and 'num_steps' in kwargs and hasattr(getattr(lm.model, 'config', None), 'mean_backprop_depth'): kwargs['num_steps'] = (0, lm.num_steps)
-    visit = _Visit({}, bound, where_of(batch), torch.tensor(rows)) if bound else None
-    with _hooks(lm.model, lambda: visit) if bound else nullcontext(): out = lm.model(**kwargs)
-    if bound: check_touched(visit.touched, bound)
-    y = out.logits if hasattr(out, 'logits') else out
-    return y[torch.arange(len(rows)), batch['attention_mask'].sum(1) - 1].float()
+    last, spot = batch['attention_mask'].sum(1) - 1, sites_of(lm, 'final_norm')[0]
+    visit = _Visit({spot: lambda h: h[torch.arange(len(h), device=h.device), last.to(h.device)]}, bound, where_of(batch), torch.tensor(rows))
+    with _hooks(lm.model, lambda: visit, stop=True):
+        try: lm.model(**kwargs)
+        except _Stop: pass
+    check_touched(visit.touched, bound)
+    return unembed(lm, visit.out[spot.name])
 
 def _batches(lm: LM, t: Targets) -> list[list[int]]: return token_batches([len(x) for x in t.ids], default_budget(lm))
 
@@ -333,49 +333,3 @@ def over_starts(
     for k in seeds:
         with starting_from(lm, k): parts.append(run(lm).assign(start=k))
     return pd.concat(parts, ignore_index=True)
-
-# %% ../../nbs/evals/09_depth_effects.ipynb #e74bd9df
-def contraction(
-    lm: LM,
-    prompts: list,                # texts, or lists of token ids
-    vectors: Direction | Tensor,  # as in `place`
-    share: float = .1,            # of the local norm
-    seeds=(0, 1, 2),              # of the initial states compared
-    desc: str = '',               # a progress bar with this label
-) -> pd.DataFrame:                # block, step, later, pushed, left, kept, starts, relative
-    "How much of a single-step edit is left at each later step of its block."
-    if lm.anatomy.loop is None: raise SteerError(f'{lm.name} is not looped: there is no later recurrence')
-    if not share > 0: raise SteerError(f'share is {share}: give a positive part of the local norm')
-    ids = encode(lm, prompts) if isinstance(prompts[0], str) else [list(p) for p in prompts]
-    check_same_start(lm, ids[:2])
-    inside = {p for _, _, p in lm.anatomy.schedule[slice(*lm.anatomy.loop)]}
-    loop = [(r.block, r.step, sites_of(lm, f'resid_post.{r.depth}')[0].name) for r in lm.depths.itertuples() if r.module in inside]
-    name, base = {(b, s): n for b, s, n in loop}, capture(lm, ids, [n for *_, n in loop], 'last')
-    starts, rows = _start_distances(lm, ids, name, seeds), []
-    far = lambda a, n: (a[n] - base[n]).float().norm(dim=1)
-    for b, s, n in progress(loop, desc=desc, unit='edit') if desc else loop:
-        later = [(k, name[b, k]) for k in range(s, 1 + max(k for _, k in name))]
-        edits = place_edits(place(lm, n, vectors), 'add_local', share, norms={n: base[n].float().norm(dim=1)})
-        acts = capture(lm, ids, [m for _, m in later], 'last', edits=edits)
-        for k, m in later:
-            pushed, left = float(far(acts, n).mean()), float(far(acts, m).mean())
-            rows.append(dict(block=b, step=s, later=k, pushed=pushed, left=left, kept=left / pushed, starts=starts.get(m, np.nan)))
-    out = pd.DataFrame(rows)
-    return out.assign(relative=out.left / out.starts)
-
-def _start_distances(lm: LM, ids: list, name: dict, seeds) -> dict[str, float]:
-    "Mean distance at each site between runs from different initial states; empty where the model draws none."
-    if not hasattr(getattr(lm.model, 'config', None), 'init_seed') or len(seeds) < 2: return {}
-    runs = []
-    for k in seeds:
-        with starting_from(lm, k): runs.append(capture(lm, ids, list(name.values()), 'last'))
-    pairs = [(a, b) for i, a in enumerate(runs) for b in runs[i + 1:]]
-    return {n: float(np.mean([float((a[n] - b[n]).float().norm(dim=1).mean()) for a, b in pairs])) for n in name.values()}
-
-def contraction_map(
-    table: pd.DataFrame,    # from `contraction`
-    value: str = 'kept',    # or 'relative', 'left'
-) -> pd.DataFrame:          # block x step of the edit; at the last step of its block
-    "What is left at the end, as a heat map's cells."
-    if value not in ('kept', 'relative', 'left'): raise suggest(value, ['kept', 'relative', 'left'], 'value of the map')
-    return table[table.later == table.later.max()].pivot(index='block', columns='step', values=value)
