@@ -221,7 +221,8 @@ def symbol_contrast(
                      category=[f'level {k}' for k in raw.level], subset=[f'level {k}' for k in raw.level], answers=[[str(a)] for a in raw.answer], source_set='symbols')
     out = out.drop_duplicates('source').reset_index(drop=True)
     out['id'] = [f'symbols/{stable_hash([corpus.seed, s], 12)}' for s in out.source]
-    return out.assign(group=out.id)
+    known = [names[ord(f) - 65] if f else '' for names, f in zip(out.names, out.fact)]
+    return out.assign(group=[f'fact {k}' if k else i for k, i in zip(known, out.id)])
 
 # %% ../../nbs/data/05_reasoning.ipynb #e652e4e2
 def _labels(items:pd.DataFrame)->np.ndarray:

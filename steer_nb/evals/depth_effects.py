@@ -113,13 +113,16 @@ def place_edits(
     strength: float,
     positions='last',       # as in `edit`
     norms: dict | None = None,  # site -> (items,) length of the unsteered state, for 'add_local'
+    magnitude: dict | None = None,  # site -> factor on the strength of 'ablate' and 'amplify', e.g. a direction's `meta['overall_magnitude']`
 ) -> list[Edit]:            # one per site
     "The edits of an operator at a place."
     if op not in operators: raise suggest(op, operators, 'operator')
     kind, sign = dict(add=('add', 1), add_local=('add', 1), ablate=('scale', -1), amplify=('scale', 1))[op]
     if op == 'add_local' and norms is None: raise SteerError("'add_local' needs the length of the states: norms=local_norms(...)")
     if op == 'add_local' and positions != 'last': raise SteerError(f"'add_local' is for positions='last', not {positions!r}: other positions have other lengths; use 'add'")
-    return [edit(s, v, sign * strength * (norms[s] if op == 'add_local' else 1.), kind, positions) for s, v in zip(p.sites, p.vectors)]
+    if magnitude is not None and kind == 'add': raise SteerError(f"magnitude= is for 'ablate' and 'amplify'; {op!r} says its size by its strength")
+    size = lambda s: norms[s] if op == 'add_local' else 1. if magnitude is None else magnitude[s]
+    return [edit(s, v, sign * strength * size(s), kind, positions) for s, v in zip(p.sites, p.vectors)]
 
 # %% ../../nbs/evals/09_depth_effects.ipynb #1d48f993
 def perturbation_note(
