@@ -200,9 +200,9 @@ def _read_out(self, s: Tensor, p: _Pass) -> tuple[Tensor, Tensor]:
     return latent, self.transformer.ln_f(self._stage(self.transformer.coda, 'coda', 0, latent, p))
 
 def _bridge(self, to: str, x: Tensor, e: Tensor | None = None) -> Tensor | None:
-    "What lies between blocks: before the 'first' one, the state before the loop ('start'; none of the embedding's), into a 'step', and out of the loop to the 'rest'."
+    "What lies between blocks: before the 'first' one, the state before the loop ('start'; none of the embedding's), into the first step ('enter') and any other ('step'), and out of the loop to the 'rest'."
     if to == 'first': return x * self.config.scales['embed_scale']
-    return self.transformer.adapter(torch.cat([x, e.to(x.device)], -1)) if to == 'step' else self.transformer.ln_f(x) if to == 'rest' else None
+    return self.transformer.adapter(torch.cat([x, e.to(x.device)], -1)) if to in ('enter', 'step') else self.transformer.ln_f(x) if to == 'rest' else None
 
 RavenForCausalLM._stage, RavenForCausalLM._step, RavenForCausalLM._read_out, RavenForCausalLM.bridge = _stage, _step, _read_out, _bridge
 

@@ -133,6 +133,7 @@ class _Again:
         t, (P, H, _, hd), G, C = self.tree, q.shape, k.shape[1], self.cells
         T, S, s, m = t.tail, t.start, len(t.shared), H // G * C * t.tail
         key = (module, self.depth)
+        if not S + s and softcap is None: return self._whole(q, k, v, scaling, window)
         pk, pv = self.kept[key]
         q = q.reshape(P, G, H // G, C, T, hd)
         k, v = (x.reshape(P, G, 1, C, T, x.shape[-1]) for x in (k, v))
@@ -145,6 +146,14 @@ class _Again:
         out = (w[..., s:s + S].reshape(P, G, m, S) @ pv).view(*q.shape[:-1], v.shape[-1]) + w[..., s + S:] @ v
         if s: out = out + _once(w[..., :s].reshape(P, G, m, s), self.before[key][1]).view(out.shape)
         return out.reshape(P, H, C * T, -1).transpose(1, 2)
+
+    def _whole(self, q, k, v, scaling, window):
+        "Where the tail is everything, cells are rows like any others."
+        P, C, T = len(q), self.cells, self.tree.tail
+        rows = lambda x: x.unflatten(2, (C, T)).transpose(1, 2).flatten(0, 1)
+        mask = _mask(self.tree, 0, window).to(q.device).repeat_interleave(C, 0)[:, None]
+        out = nn.functional.scaled_dot_product_attention(rows(q), rows(k), rows(v), attn_mask=mask, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
+        return out.unflatten(0, (P, C)).permute(0, 1, 3, 2, 4).flatten(1, 2)
 
 # %% ../../nbs/models/07_replay.ipynb #fe7c0192
 @dataclass
@@ -293,7 +302,7 @@ def _enter(lm: LM, prefix: Prefix, depth: int, h: Tensor, e: Tensor | None, at: 
         h = bridge('start', e)
         h = at('init_state', _module(lm, 'init_state', prefix.start[:, None].expand_as(e) if h is None else h))
     if depth == end: h = bridge('rest', h)
-    elif depth in prefix.bridges and depth >= a: h = bridge('step', h, e)
+    elif depth in prefix.bridges and depth >= a: h = bridge('step' if depth > a else 'enter', h, e)
     return at('resid_pre', h), e
 
 def _final(lm: LM, h: Tensor, n: int) -> Tensor:

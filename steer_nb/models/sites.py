@@ -343,7 +343,7 @@ def dissect(
     for p in dict.fromkeys(seq): taps[p], absent[p] = _block_taps(p, model, calls, heads)
     mt, ma = _model_taps(paths[id(emb)], paths.get(id(head)), stacks, calls, bool(loop), getattr(model, 'named_places', {}))
     schedule = [(_stage_name(p.rpartition('.')[0]), int(p.rpartition('.')[2]), p) for p in seq]
-    steps = num_steps or (getattr(cfg, 'mean_recurrence', None) or inspect.signature(model.forward).parameters['num_steps'].default if takes_steps else repeats)
+    steps = num_steps or (getattr(model, 'default_steps', None) or getattr(cfg, 'mean_recurrence', None) or inspect.signature(model.forward).parameters['num_steps'].default if takes_steps else repeats)
     return Anatomy(schedule, loop, taps, absent, mt, ma, paths.get(id(head)), _head_post(calls, paths.get(id(head)), logits, cfg), steps or repeats, d)
 
 def _head_post(calls, head, logits, cfg) -> tuple | None:

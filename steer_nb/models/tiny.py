@@ -96,7 +96,7 @@ class ToyLooped(nn.Module):
 
     def bridge(self, to: str, x, injected=None):
         "What lies between blocks: before the first one, the state before the loop, into a step, and out of the loop."
-        return torch.zeros_like(x) if to == 'start' else self.adapter(torch.cat([x, injected], -1)) if to == 'step' else x
+        return torch.zeros_like(x) if to == 'start' else self.adapter(torch.cat([x, injected], -1)) if to in ('enter', 'step') else x
 
     def forward(self, input_ids, attention_mask=None, position_ids=None, num_steps: int = 3):
         n = input_ids.shape[1]
