@@ -31,10 +31,10 @@ def _through_coda(lm: LM, ids: list[list[int]], acts: Acts, names: list[str], ro
         for some in (names[k:k + step] for k in range(0, len(names), step)):
             h = torch.zeros(P, len(some), N, lm.d_model, device=lm.device, dtype=lm.dtype)
             for p, at in enumerate(mine):
-                for c, s in enumerate(some): h[p, c, N - int(at.sum()):] = acts[s][torch.from_numpy(at)].to(h)
+                for c, s in enumerate(some): h[p, c, N - int(at.sum()):] = acts[s][torch.tensor(at)].to(h)
             with torch.no_grad(): y = finish(lm, prefix, h, prefix.loop[2]).float().cpu()
             for p, at in enumerate(mine):
-                for c, s in enumerate(some): out[s][torch.from_numpy(at)] = y[p, c, N - int(at.sum()):]
+                for c, s in enumerate(some): out[s][torch.tensor(at)] = y[p, c, N - int(at.sum()):]
     return out
 
 # %% ../../nbs/models/09_lens.ipynb #af7dc380
