@@ -116,8 +116,8 @@ def side_effects(
 
 def _unrelated(lm: LM, edits: dict[str, Edit], items: pd.DataFrame, scoring: str) -> list[dict]:
     q = questions(lm, items, scoring)
-    cells = pd.DataFrame([(m, 'vector', 0, e.site.depth, float(e.coef)) for m, e in edits.items()], columns=['method', 'kind', 'draw', 'layer', 'strength'])
-    vectors = {(m, 'vector', 0): {e.site.depth: e.vector} for m, e in edits.items()}
+    cells = pd.DataFrame([(m, 'vector', 0, str(e.site), float(e.coef)) for m, e in edits.items()], columns=['method', 'kind', 'draw', 'layer', 'strength'])
+    vectors = {(m, 'vector', 0): {str(e.site): e.vector} for m, e in edits.items()}
     kinds, where = {e.site.kind for e in edits.values()}, {e.positions for e in edits.values()}
     if len(kinds) != 1 or len(where) != 1: raise SteerError('the edits compared must be at one kind of site and at the same positions')
     return unrelated_rows(items, q, *sweep(lm, q, cells, vectors, site=kinds.pop(), positions=where.pop(), check=0, desc='unrelated task')[:2], list(edits))

@@ -14,11 +14,12 @@ import torch
 from scipy.special import logsumexp
 from torch import Tensor, nn
 
+from ..core import SteerError
 from .scoring import Questions, _predictions
 from ..models.edits import Where, bind, edit, pick_positions
 from ..models.engines import _rewrap
 from ..models.loading import LM, sites_of, unembed
-from ..models.replay import Prefix, Tree, run_tail
+from ..models.replay import Prefix, Tree, replayed_depth, run_tail
 from ..models.sites import Spot, first_tensor, with_first
 
 # %% ../../nbs/evals/00a_leads.ipynb #fac810b8
@@ -70,6 +71,7 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 def _add_hook(lm: LM, spot: Spot, zero: Tensor, pick: Tensor):
     "A hook that adds `zero` (P, width) to a site at the picked positions (P, columns)."
     def add(h):
+        if spot.kind not in ('injected', 'init_state') and replayed_depth() != spot.depth: return h  # another step of a loop
         z = zero if spot.tap.cols is None else zero.new_zeros(len(zero), h.shape[-1])
         if spot.tap.cols is not None: z[:, spot.tap.cols] = zero
         return h + (pick[..., None].to(h.device) * z.to(h.device)[:, None]).to(h.dtype)
@@ -85,10 +87,11 @@ def lead_gradients(
     positions='last',   # as in `edit`
 ) -> list[Tensor]:      # per site (items, width), float32, on the CPU
     "Gradient of each item's lead with respect to what an edit would add."
-    tree, spots = prefix.tree, [bind(lm, edit(s, torch.ones(sites_of(lm, s)[0].tap.width)))[0][0] for s in sites]
+    if 'embed' in sites: raise SteerError("there is no gradient at 'embed', before the blocks: take resid_pre.0")
+    tree, spots = prefix.tree, [[spot for spot, _ in bind(lm, edit(s, torch.ones(sites_of(lm, s)[0].tap.width)))] for s in sites]
     pick = pick_positions(Where(tree.real, tree.pos, tree.prompt), positions, torch.arange(len(q)))[:, tree.start:]
-    zeros = [torch.zeros(len(q), s.tap.width, device=lm.device, requires_grad=True) for s in spots]
+    zeros = [torch.zeros(len(q), s[0].tap.width, device=lm.device, requires_grad=True) for s in spots]
     with ExitStack() as stack, torch.enable_grad(), _frozen(lm.model):
-        for s, z in zip(spots, zeros): stack.callback(_add_hook(lm, s, z, pick).remove)
-        final = run_tail(lm, prefix, min(s.depth for s in spots))
+        for spot, z in ((spot, z) for s, z in zip(spots, zeros) for spot in s): stack.callback(_add_hook(lm, spot, z, pick).remove)
+        final = run_tail(lm, prefix, min(spot.depth for s in spots for spot in s))
         return [g.float().cpu() for g in torch.autograd.grad(_lead(lm, q, tree, final).sum(), zeros)]

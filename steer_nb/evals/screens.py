@@ -22,21 +22,22 @@ from .statistics import mark_chosen
 from .sweeps import Sweep, grid_table, key_columns, _rows_of
 from ..models.edits import bind, edit
 from ..models.loading import LM, sites_of
+from ..models.replay import _boundary
+from ..models.sites import site_at
 
 # %% ../../nbs/evals/06_screens.ipynb #0d33ffe5
 def _arms(vectors: dict) -> pd.DataFrame: return pd.DataFrame([(*k, layer) for k, at in vectors.items() for layer in sorted(at)], columns=[*key_columns, 'layer'])
 
 def probe_sites(vectors: dict, site: str) -> tuple[str, ...]:
     "The sites of vectors, in the order of their layers."
-    return tuple(f'{site}.{layer}' for layer in sorted({layer for at in vectors.values() for layer in at}))
+    return tuple(site_at(site, layer) for layer in sorted({layer for at in vectors.values() for layer in at}))
 
 def _each(vectors: dict, grads: dict[str, Tensor], site: str) -> np.ndarray:
     "Slopes (items, vectors x layers) from gradients at `probe_sites`."
-    one = lambda a: grads[f'{site}.{a.layer}'] @ vectors[a.method, a.kind, a.draw][a.layer].float().cpu()
+    one = lambda a: grads[site_at(site, a.layer)] @ vectors[a.method, a.kind, a.draw][a.layer].float().cpu()
     return torch.stack([one(a) for a in _arms(vectors).itertuples()], 1).double().numpy()
 
 def _screenable(lm: LM) -> None:
-    if lm.anatomy.loop is not None: raise SteerError(f'{lm.name} is looped: screens are for models whose blocks run once; run the full grid the plain way')
     if 'final_norm' not in lm.anatomy.model_taps: raise SteerError(f"{lm.name}: {lm.anatomy.model_absent['final_norm']}; run the full grid the plain way")
 
 def slopes(
@@ -50,7 +51,7 @@ def slopes(
     "Lead gained per unit of strength at strength 0, for every vector and layer."
     _screenable(lm)
     for v in vectors.values():
-        for layer, x in v.items(): bind(lm, edit(f'{site}.{layer}', x))
+        for layer, x in v.items(): bind(lm, edit(site_at(site, layer), x))
     grads = Answers.answer([Answers(lm, q, probes=probe_sites(vectors, site), positions=positions, batch_tokens=batch_tokens)])[0].grads
     each = _each(vectors, grads, site)
     return _arms(vectors).assign(slope=each.mean(0)), each
@@ -68,13 +69,13 @@ def grid_cost(
     n, tail = lm.n_depths, sum(tail_lengths(q))
     every = sum(map(len, q.prompts)) + tail - len(q)
     once = q.shared * (len(q) - 1) if positions not in ('all', 'prompt') else 0  # run for all prompts together
-    enters = {layer: (s := sites_of(lm, f'{site}.{layer}')[0]).depth + (s.kind == 'resid_post') for layer in cells.layer.unique()}
+    enters = {layer: min(_boundary(s) for s in sites_of(lm, site_at(site, layer))) for layer in cells.layer.unique()}
     steps = sum(n - enters[layer] for layer in (_rows_of(cells, vectors)[1].layer if len(cells) else []))
     return dict(prompt=(every - once) * n, replay=steps * (every if positions in ('all', 'prompt') else tail))
 
 def _slopes_cost(lm: LM, q: Questions, vectors: dict, site: str, positions: str) -> int:
     "A forward pass, and the tail forth and back from the lowest layer: with weights frozen a block costs as much back as forth."
-    first = min(sites_of(lm, f'{site}.{layer}')[0].depth for at in vectors.values() for layer in at)
+    first = min(sites_of(lm, site_at(site, layer))[0].depth for at in vectors.values() for layer in at)
     bill = grid_cost(lm, q, _arms(vectors).head(0).assign(strength=0.), vectors, site=site, positions=positions)
     tail = sum(map(len, q.prompts)) - len(q) + sum(tail_lengths(q)) if positions in ('all', 'prompt') else sum(tail_lengths(q))
     return bill['prompt'] + 2 * (lm.n_depths - first) * tail

@@ -232,7 +232,7 @@ def _check_grid(grid:pd.DataFrame, rule:str)->None:
     if miss := [c for c in need if c not in grid.columns]:
         raise SteerError(f'the grid has no column {miss[0]!r}; it has {list(grid.columns)}')
     if not len(grid): raise SteerError('the grid is empty; there is no cell to choose')
-    for c in _CELL:
+    for c in _CELL[isinstance(grid.layer.iloc[0], str):]:  # layers may be places: core.2@5
         if not np.isfinite(grid[c].to_numpy(float)).all():
             raise SteerError(f'column {c!r} of the grid has missing or infinite values')
 

@@ -21,6 +21,7 @@ from .scoring import Questions, decide, pick_questions, question_batches, questi
 from ..models.edits import edit
 from ..models.loading import LM
 from ..models.replay import Prefix, pick_prefix, prefill, replay
+from ..models.sites import site_at
 from ..models.tracing import default_budget
 
 # %% ../../nbs/evals/01_sweeps.ipynb #9903dc4a
@@ -32,6 +33,7 @@ def make_cells(
 ) -> pd.DataFrame:                            # method, kind, draw, layer, strength
     "The grid of every vector: its layers x strengths, strength 0 included."
     if not vectors: raise SteerError('no vectors to sweep')
+    if len({isinstance(layer, str) for at in vectors.values() for layer in at}) > 1: raise SteerError('layers are named in two ways: give numbers, or places such as core.2@5, for all of them')
     strengths = sorted({0., *map(float, strengths)})
     return pd.DataFrame([(*k, layer, s) for k, at in vectors.items() for layer in sorted(at) for s in strengths], columns=[*key_columns, 'layer', 'strength'])
 
@@ -65,7 +67,7 @@ def _run_cells(lm: LM, q: Questions, prefix: Prefix, todo: pd.DataFrame, vectors
         part = todo.iloc[cs].reset_index(drop=True)
         if not len(part): continue
         some, sub = (q, prefix) if ps == slice(0, len(q)) else (pick_questions(q, range(len(q))[ps]), pick_prefix(prefix, range(len(q))[ps]))
-        groups = [(edit(f'{site}.{layer}', torch.stack([vectors[c.method, c.kind, c.draw][layer] for c in g.itertuples()]), torch.tensor(g.strength.to_numpy()), positions=positions), list(g.index))
+        groups = [(edit(site_at(site, layer), torch.stack([vectors[c.method, c.kind, c.draw][layer] for c in g.itertuples()]), torch.tensor(g.strength.to_numpy()), positions=positions), list(g.index))
                   for layer, g in part.groupby('layer')]
         got = read_choices(lm, some, sub.tree, replay(lm, sub, groups))
         out[ps, cs, :got.shape[-1]] = got
@@ -172,7 +174,7 @@ def _spot_check(lm: LM, q: Questions, todo: pd.DataFrame, vectors: dict, site: s
     tol = 1e-3 if lm.dtype == torch.float32 else .25
     for i, c in zip(gen.integers(len(q), size=n), gen.integers(len(todo), size=n)):
         cell = todo.iloc[c]
-        e = edit(f'{site}.{cell.layer}', vectors[cell.method, cell.kind, cell.draw][cell.layer], cell.strength, positions=positions)
+        e = edit(site_at(site, cell.layer), vectors[cell.method, cell.kind, cell.draw][cell.layer], cell.strength, positions=positions)
         plain = _score_plain(lm, pick_questions(q, [i]), [e], default_budget(lm), '')[0]
         worst = max(worst, float(np.nanmax(np.abs(plain - out[i, c, :len(plain)]))))
     if worst > tol: raise SteerError(f'the replayed grid differs from the plain forward pass by {worst:.2g} in log-probability (allowed {tol:g}) on {lm.name}: run doctor(lm), and report the model')

@@ -54,13 +54,13 @@ def steer(
     units: str = 'resid',      # 'resid', 'raw' or 'unit'
     positions='all',           # as in `edit`
     op: str = 'add',           # 'add', or one of the operations on the component ('ablate', ...)
-    strict: bool = True,       # only for the model that it was fitted on
+    strict: bool = True,       # only for the model that it was fitted on, at the same number of recurrence steps
 ) -> Edit:
     "An edit along a direction."
     if site is None and len(d) != 1: raise SteerError(f'this direction has {len(d)} sites, say which: site={d.sites[0]!r}')
     one = d[site or d.sites[0]]
     e = edit(one.sites[0], one.step(units)[0] if op == 'add' else one.vectors[0], strength, op, positions)
-    return replace(e, weights=d.meta.get('fingerprint') if strict else None)
+    return replace(e, weights=d.meta.get('fingerprint'), num_steps=d.meta.get('num_steps')) if strict else e
 
 # %% ../../nbs/methods/00_directions.ipynb #0bc7e931
 def contrast(
@@ -141,6 +141,8 @@ def check_model(d: Direction, lm: LM, strict: bool = True) -> None:
     except SteerError as e: raise SteerError(f'the direction does not fit {lm.name}, {from_}: {e}') from None
     if bad := [s for s, w in widths.items() if w != d.vectors.shape[1]]:
         raise SteerError(f'the direction has width {d.vectors.shape[1]}, {bad[0]} of {lm.name} has {widths[bad[0]]}: {from_}')
+    if strict and d.meta.get('num_steps') not in (None, lm.num_steps):
+        raise SteerError(f"the direction was fitted with num_steps={d.meta['num_steps']}, {lm.name} runs {lm.num_steps}: use at_steps(lm, {d.meta['num_steps']}), or pass strict=False to use it all the same")
     if strict and d.meta.get('fingerprint') not in (None, fingerprint(lm)):
         raise SteerError(f"the direction was fitted on other weights ({d.meta.get('model')}, fingerprint {d.meta['fingerprint']}) than {lm.name}: pass strict=False to use it all the same")
 

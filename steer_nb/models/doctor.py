@@ -66,7 +66,9 @@ _texts = ['The cat sat on the mat.', 'Two and two make four', 'A longer line of 
 # %% ../../nbs/models/08_doctor.ipynb #190a78b5
 class _Patient:
     "An LM under examination."
-    def __init__(self, lm: LM, texts: list[str]): self.lm, self.texts, self.n = lm, texts, lm.n_depths
+    def __init__(self, lm: LM, texts: list[str], sites=None):
+        self.lm, self.texts, self.n = lm, texts, lm.n_depths
+        self.middle = self.kinds(self.n // 2) if sites is None else [s.name for s in sites_of(lm, sites)]
 
     @cached_property
     def ids(self) -> list[list[int]]: return encode(self.lm, self.texts)
@@ -204,7 +206,7 @@ _at = 2  # the token that is edited
 
 def _edited_reads(p: _Patient) -> dict:
     "By site: the site's spot, its state, and the states of all depths and the deepest, without and with an edit."
-    out, sites = {}, p.kinds(p.n // 2)
+    out, sites = {}, p.middle
     plain = p.read(['resid_post', p.final, *sites])
     for name in sites:
         e = _push(p, name, plain[name], [_at])
@@ -339,9 +341,10 @@ def _examine(p: _Patient, c: _Check, failed_gate: str | None) -> dict:
 def doctor(
     lm: LM,
     texts: list[str] | None = None,  # two or more of different lengths, at least 4 tokens each; short ones will do
+    sites=None,                      # where to try edits, e.g. 'resid_post.core.2@3:'; by default every kind of site in the middle block
 ) -> pd.DataFrame:                   # check, status, value, tolerance, what, remedy
     "Try on a model everything this package assumes about models; one row per check."
-    p, rows, gate = _Patient(lm, list(texts or _texts)), [], None
+    p, rows, gate = _Patient(lm, list(texts or _texts), sites), [], None
     before = _state(lm)
     for c in _checks.values():
         rows.append(_examine(p, c, gate))

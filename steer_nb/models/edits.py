@@ -48,6 +48,7 @@ class Edit:
     positions: object           # 'last', 'all', 'prompt', 'generated', indices, a slice, or a span per row
     fn: Callable | None = None  # for 'substitute'
     weights: str | None = None  # fingerprint of the only model it is meant for
+    num_steps: int | None = None  # recurrence steps of the only forward pass it is meant for
 
 named_positions = ('last', 'all', 'prompt', 'generated')
 
@@ -137,6 +138,7 @@ def bind(
     out = []
     for e in [edits] if isinstance(edits, Edit) else list(edits or []):
         if e.weights is not None and e.weights != fingerprint(lm): raise SteerError(f'the edit at {e.site} was made for other weights (fingerprint {e.weights}) than {lm.name}: fit the direction on this model, or pass strict=False to steer')
+        if e.num_steps not in (None, lm.num_steps): raise SteerError(f'the edit at {e.site} was made for num_steps={e.num_steps}, {lm.name} runs {lm.num_steps}: use at_steps(lm, {e.num_steps}), fit the direction at {lm.num_steps} steps, or pass strict=False to steer')
         for s in sites_of(lm, e.site):
             if s.tap.norm is not None: raise SteerError(f'site {s.name} can be read but not edited: it is computed from the norm, not used by the model')
             if e.vector is not None and e.vector.shape[-1] != s.tap.width:

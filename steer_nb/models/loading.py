@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..core import SteerError, suggest
 from .embedded import _embedded, check_gguf, embedded_path
 from .tiny import tiny, tiny_looped, tiny_raven, tiny_tokenizer
-from .sites import Anatomy, Spot, depth_table, dissect, resolve, site_table
+from .sites import Anatomy, Spot, depth_table, dissect, resolve, site_table, unroll
 
 # %% ../../nbs/models/03_loading.ipynb #0fa51950
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class LM:
     cache: dict = field(default_factory=dict, repr=False, compare=False)  # what engines keep between calls
 
     def __repr__(self) -> str:
-        return f'LM({self.name}: {len(self.depths)} depths, width {self.d_model}, {str(self.dtype).removeprefix("torch.")} on {self.device}, {self.backend})'
+        return f'LM({self.name}: {self.n_depths} depths, width {self.d_model}, {str(self.dtype).removeprefix("torch.")} on {self.device}, {self.backend})'
 
     @property
     def device(self) -> torch.device: return self.model.get_input_embeddings().weight.device
@@ -44,7 +44,7 @@ class LM:
     @property
     def d_model(self) -> int: return self.anatomy.width
     @property
-    def n_depths(self) -> int: return len(self.anatomy.schedule) if not self.anatomy.loop else len(self.depths)
+    def n_depths(self) -> int: return len(unroll(self.anatomy, self.num_steps))
     @property
     def depths(self) -> pd.DataFrame: return depth_table(self.anatomy, self.num_steps)
     @property

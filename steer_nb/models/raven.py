@@ -192,14 +192,19 @@ def _stage(self, blocks: nn.ModuleList, stage: str, step: int, x: Tensor, p: _Pa
 
 def _step(self, s: Tensor, e: Tensor, step: int, p: _Pass) -> Tensor:
     "One recurrence step: mix the embedding into the state (state first), then the core blocks."
-    return self._stage(self.transformer.core_block, 'core', step, self.transformer.adapter(torch.cat([s, e.to(s.device)], -1)), p)
+    return self._stage(self.transformer.core_block, 'core', step, self.bridge('step', s, e), p)
 
 def _read_out(self, s: Tensor, p: _Pass) -> tuple[Tensor, Tensor]:
     "From a state to what the loop leaves and what the unembedding reads."
-    latent = self.transformer.ln_f(s)
+    latent = self.bridge('rest', s)
     return latent, self.transformer.ln_f(self._stage(self.transformer.coda, 'coda', 0, latent, p))
 
-RavenForCausalLM._stage, RavenForCausalLM._step, RavenForCausalLM._read_out = _stage, _step, _read_out
+def _bridge(self, to: str, x: Tensor, e: Tensor | None = None) -> Tensor | None:
+    "What lies between blocks: before the 'first' one, the state before the loop ('start'; none of the embedding's), into the first step ('enter') and any other ('step'), and out of the loop to the 'rest'."
+    if to == 'first': return x * self.config.scales['embed_scale']
+    return self.transformer.adapter(torch.cat([x, e.to(x.device)], -1)) if to in ('enter', 'step') else self.transformer.ln_f(x) if to == 'rest' else None
+
+RavenForCausalLM._stage, RavenForCausalLM._step, RavenForCausalLM._read_out, RavenForCausalLM.bridge = _stage, _step, _read_out, _bridge
 
 # %% ../../nbs/models/00c_raven.ipynb #6fc57e2e
 def _loop(self, s: Tensor, e: Tensor, steps: tuple, p: _Pass) -> Tensor:
@@ -260,7 +265,7 @@ def _forward(
     if position_ids is None: position_ids = _positions(attention_mask, past, x.shape[1], x.device)
     mask = create_causal_mask(config=self.config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=cache, position_ids=position_ids)
     p = _Pass(mask, rope_angles(position_ids, self.config.head_dim, self.config.rope_base), cache, [] if output_hidden_states else None)
-    e = self.transformer.injected(self._stage(self.transformer.prelude, 'prelude', 0, x * self.config.scales['embed_scale'], p))
+    e = self.transformer.injected(self._stage(self.transformer.prelude, 'prelude', 0, self.bridge('first', x), p))
     s = self.transformer.init_state(self._start(e, position_ids, input_states, init, init_scale, seeds))
     s, taken = (self._loop(s, e, steps, p), real * sum(steps)) if rule is None else self._loop_until(s, e, sum(steps), p, rule, real)
     latent, h = self._read_out(s, p)

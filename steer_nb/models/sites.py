@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['block_kinds', 'model_kinds', 'Site', 'parse_site', 'first_tensor', 'with_first', 'Tap', 'standardise', 'Spot',
-           'Anatomy', 'dissect', 'unroll', 'depth_table', 'site_table', 'resolve']
+           'Anatomy', 'dissect', 'unroll', 'depth_table', 'site_table', 'resolve', 'site_at']
 
 # %% ../../nbs/models/01_sites.ipynb #1068a1e6
 import re
@@ -73,10 +73,10 @@ def parse_site(
     raise SteerError(f'cannot read site {text!r}: write kind.depth (resid_post.14), kind.stage.block@step (resid_post.core.2@5) or a kind alone')
 
 def _parse_step(at: str, text: str) -> int | slice | None:
-    if at == 'all': return None
+    if at in ('*', 'all'): return None
     if re.fullmatch(r'-?\d+', at): return int(at)
     if m := re.fullmatch(r'(-?\d*):(-?\d*)', at): return slice(*(int(g) if g else None for g in m.groups()))
-    raise SteerError(f"cannot read step '@{at}' in {text!r}: write @5, @-1, @all or @5:")
+    raise SteerError(f"cannot read step '@{at}' in {text!r}: write @5, @-1, @* (every step), @5: (from step 5 on) or @5:8 (5, 6 and 7)")
 
 # %% ../../nbs/models/01_sites.ipynb #cf5088c2
 def first_tensor(args, kwargs: dict = {}) -> Tensor | None:
@@ -343,7 +343,7 @@ def dissect(
     for p in dict.fromkeys(seq): taps[p], absent[p] = _block_taps(p, model, calls, heads)
     mt, ma = _model_taps(paths[id(emb)], paths.get(id(head)), stacks, calls, bool(loop), getattr(model, 'named_places', {}))
     schedule = [(_stage_name(p.rpartition('.')[0]), int(p.rpartition('.')[2]), p) for p in seq]
-    steps = num_steps or (getattr(cfg, 'mean_recurrence', None) or inspect.signature(model.forward).parameters['num_steps'].default if takes_steps else repeats)
+    steps = num_steps or (getattr(model, 'default_steps', None) or getattr(cfg, 'mean_recurrence', None) or inspect.signature(model.forward).parameters['num_steps'].default if takes_steps else repeats)
     return Anatomy(schedule, loop, taps, absent, mt, ma, paths.get(id(head)), _head_post(calls, paths.get(id(head)), logits, cfg), steps or repeats, d)
 
 def _head_post(calls, head, logits, cfg) -> tuple | None:
@@ -383,9 +383,20 @@ def unroll(
     return ([(s, i, 0, p) for s, i, p in an.schedule[:a]] + [(s, i, k, p) for k in range(r) for s, i, p in an.schedule[a:b]]
             + [(s, i, 0, p) for s, i, p in an.schedule[b:]])
 
-def depth_table(an: Anatomy, num_steps: int | None = None) -> pd.DataFrame:
-    "One row per unrolled depth: depth, stage, block, step, module."
-    return pd.DataFrame([dict(depth=i, stage=s, block=b, step=k, module=p) for i, (s, b, k, p) in enumerate(unroll(an, num_steps))])
+def depth_table(
+    an,                            # an `Anatomy`, or an `LM`, which has its own number of steps
+    num_steps: int | None = None,  # recurrence steps, if not the model's own
+) -> pd.DataFrame:                 # depth, stage, block, step, site (canonical name of the block's output), module
+    "One row per unrolled depth, and one for the final norm."
+    an, num_steps = getattr(an, 'anatomy', an), num_steps or getattr(an, 'num_steps', None)
+    rows = [dict(depth=i, stage=s, block=b, step=k, site=_spot_name(an, 'resid_post', i, row), module=p) for i, row in enumerate(unroll(an, num_steps)) for s, b, k, p in [row]]
+    if t := an.model_taps.get('final_norm'): rows.append(dict(depth=len(rows), stage='final_norm', block=0, step=0, site='final_norm', module=t.path))
+    return pd.DataFrame(rows)
+
+def _spot_name(an: Anatomy, kind: str, depth: int, row: tuple) -> str:
+    "Canonical name of a site: by depth, or in a looped model by stage, block and step."
+    stage, block, step, path = row
+    return f'{kind}.{depth}' if an.loop is None else f'{kind}.{stage}.{block}' + (f'@{step}' if path in _looped(an) else '')
 
 def site_table(an: Anatomy) -> pd.DataFrame:
     "One row per stage and kind: module, side, width, and why it is absent."
@@ -425,16 +436,22 @@ def resolve(
         if i not in hits: continue
         if site.kind not in an.taps[path]: raise SteerError(f'site {site.kind}.{i} does not exist in this model: {an.absent[path][site.kind]}')
         t = an.taps[path][site.kind]
-        name = f'{site.kind}.{i}' if an.loop is None else f'{site.kind}.{stage}.{block}' + (f'@{step}' if path in _looped(an) else '')
-        spots.append(Spot(name, site.kind, i, k, (i, t.when), t))
+        spots.append(Spot(_spot_name(an, site.kind, i, (stage, block, step, path)), site.kind, i, k, (i, t.when), t))
     return spots
+
+def site_at(
+    kind: str,         # a kind of site
+    layer: int | str,  # a depth, a place ('core.2@5', 'core.0@*'), or a whole site name ('injected')
+) -> str:              # a site name
+    "The site of a kind at a layer, in tables that name layers."
+    return layer if isinstance(layer, str) and layer.split('@')[0].split('.')[0] in (*block_kinds, *model_kinds) else f'{kind}.{layer}'
 
 def _looped(an: Anatomy) -> set: return {p for _, _, p in an.schedule[slice(*an.loop)]} if an.loop else set()
 
 def _match(site: Site, depths: list) -> set[int]:
     n = len(depths)
     if site.depth is not None:
-        if not -n <= site.depth < n: raise SteerError(f'site {site}: depth {site.depth} is out of range, this model has depths 0 to {n - 1}')
+        if not -n <= site.depth < n: raise SteerError(f'site {site}: depth {site.depth} is out of range, this model has depths 0 to {n - 1}' + " (what follows the last is 'final_norm')" * (site.depth == n))
         return {site.depth % n}
     if site.stage is None: return set(range(n))
     stages = dict.fromkeys(s for s, *_ in depths)
@@ -446,5 +463,9 @@ def _match(site: Site, depths: list) -> set[int]:
     steps = range(1 + max(k for s, _, k, _ in depths if s == stage))
     if isinstance(site.step, int) and not -len(steps) <= site.step < len(steps):
         raise SteerError(f'site {site}: step {site.step} is out of range, this forward pass has steps 0 to {len(steps) - 1}')
+    if isinstance(site.step, slice):
+        a, b = (x if x is None or x >= 0 else len(steps) + x for x in (site.step.start, site.step.stop))
+        if not 0 <= (a or 0) < (len(steps) if b is None else b) <= len(steps):
+            raise SteerError(f'site {site}: there are no such steps, this forward pass has steps 0 to {len(steps) - 1}; write @3: for step 3 and all that follow, @3:6 for 3, 4 and 5')
     want = set(steps) if site.step is None else set(steps[site.step]) if isinstance(site.step, slice) else {steps[site.step]}
     return {i for i, (s, b, k, _) in enumerate(depths) if s == stage and (site.block is None or b == site.block) and k in want}

@@ -9,7 +9,8 @@ __all__ = ['families', 'tiny_tokenizer', 'tiny', 'ToyLooped', 'tiny_looped', 'ti
 import torch
 from torch import nn
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, CONFIG_MAPPING, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, CONFIG_MAPPING, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from ..core import suggest
 
@@ -62,12 +63,13 @@ def tiny(
 class _ToyAttention(nn.Module):
     def __init__(self, d: int, heads: int):
         super().__init__()
-        self.heads, self.qkv, self.o = heads, nn.Linear(d, 3 * d), nn.Linear(d, d)
+        self.heads, self.qkv, self.o, self.config = heads, nn.Linear(d, 3 * d), nn.Linear(d, d), PreTrainedConfig()
 
     def forward(self, x, mask):
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
-        z = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.o(z.transpose(1, 2).flatten(2))
+        return self.o(ALL_ATTENTION_FUNCTIONS.get(self.config._attn_implementation, _attend)(self, q, k, v, mask)[0].flatten(2))
+
+def _attend(module, q, k, v, mask): return nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2), None
 
 class _ToyBlock(nn.Module):
     def __init__(self, d: int, heads: int):
@@ -92,15 +94,19 @@ class ToyLooped(nn.Module):
     def get_input_embeddings(self): return self.embed
     def get_output_embeddings(self): return self.head
 
+    def bridge(self, to: str, x, injected=None):
+        "What lies between blocks: before the first one, the state before the loop, into a step, and out of the loop."
+        return torch.zeros_like(x) if to == 'start' else self.adapter(torch.cat([x, injected], -1)) if to in ('enter', 'step') else x
+
     def forward(self, input_ids, attention_mask=None, position_ids=None, num_steps: int = 3):
         n = input_ids.shape[1]
         mask = torch.ones(n, n, dtype=torch.bool).tril()[None, None]
         if attention_mask is not None: mask = mask & (attention_mask.bool()[:, None, None] | torch.eye(n, dtype=torch.bool))
         x = self.embed(input_ids)
         for block in self.prelude: x = block(x, mask)
-        injected, x = x, torch.zeros_like(x)
+        injected, x = x, self.bridge('start', x)
         for _ in range(num_steps):
-            x = self.adapter(torch.cat([x, injected], -1))
+            x = self.bridge('step', x, injected)
             for block in self.core_block: x = block(x, mask)
         for block in self.coda: x = block(x, mask)
         return self.head(self.norm(x))
