@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TWINS', 'TARGETS', 'twin', 'twin_costs', 'length_groups', 'masked_loss', 'forced_scores', 'score_table',
-           'against_steps', 'Plan', 'Trained', 'pretrain', 'save_checkpoint', 'load_checkpoint', 'save_twin',
-           'read_twin']
+           'against_steps', 'Plan', 'twin_plan', 'Trained', 'pretrain', 'save_checkpoint', 'load_checkpoint',
+           'save_twin', 'read_twin']
 
 # %% ../../nbs/methods/02_pretraining.ipynb #667322db
 import contextlib, time
@@ -34,7 +34,7 @@ _ids = dict(vocab_size=len(SYMBOLS), pad_token_id=0, bos_token_id=2, eos_token_i
 _loop = dict(n_embd=128, n_heads=4, intermediate_size=352, n_layers_in_prelude=1, n_layers_in_recurrent_block=2,
              n_layers_in_coda=1, padding_multiple=1, block_size=256, mean_recurrence=4, mean_backprop_depth=4)
 _line = dict(hidden_size=128, num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=256,
-             tie_word_embeddings=True)
+             tie_word_embeddings=True, initializer_range=.06)
 TWINS = dict(looped=('huginn_raven', _loop), plain=('llama', _line | dict(num_hidden_layers=4, intermediate_size=375)),
              deep=('llama', _line | dict(num_hidden_layers=10, intermediate_size=386)))
 
@@ -156,21 +156,28 @@ class Plan:
     corpus:Corpus = Corpus() # the world and the mix
     steps:int = 2000
     size:int = 64 # items in a batch
+    extra:Corpus|None = None # another mix, to add to every batch
+    extra_size:int = 0 # items of it
+    alone:int = 0 # steps at the start with `size` items of the other mix and nothing else
     lr:float = 2e-3 # at its highest
     warmup:float = .05 # share of the steps
     floor:float = .02 # last learning rate, as a share of the highest
     decay:float = .05 # weight decay of matrices
     betas:tuple = (.9, .98)
     max_norm:float = 1. # gradients are cut to this length
-    balance:float = .5 # of `masked_loss`
+    balance:float = 0. # of `masked_loss`
     seed:int = 0 # of recurrence steps and initial states
     every:int = 200 # steps between tests
-    tests:int = 60 # items per set and level in those tests
+    tests:int = 30 # items per set and level in those tests
     hold:int = 2 # tests in a row that must meet all targets to stop early; 0: never
     precision:str = 'fp32' # or 'bf16' for autocast
+    slack:float = .2 # of `length_groups`; a fast device wants few groups
 
     def __post_init__(self):
-        if isinstance(self.corpus, dict): object.__setattr__(self, 'corpus', Corpus(**self.corpus))
+        for k in ('corpus', 'extra'):
+            if isinstance(v := getattr(self, k), dict): object.__setattr__(self, k, Corpus(**v))
+        if (self.extra_size or self.alone) and not self.extra:
+            raise SteerError(f'extra_size is {self.extra_size} and alone {self.alone} without a corpus `extra`; give one')
         object.__setattr__(self, 'betas', tuple(self.betas))
         if self.precision not in ('fp32', 'bf16'): raise suggest(self.precision, ('fp32', 'bf16'), 'precision')
         for k in ('steps', 'size', 'lr', 'every', 'tests', 'max_norm'):
@@ -185,13 +192,35 @@ class Plan:
         part = (step - rise)/max(1, self.steps - rise)
         return self.lr*(self.floor + (1 - self.floor)*(1 + np.cos(np.pi*part))/2)
 
+# %% ../../nbs/methods/02_pretraining.ipynb #437545fe
+_plans = dict(looped=dict(lr=2e-3, alone=600, steps=2400), plain=dict(lr=3e-3, alone=350, steps=2000),
+              deep=dict(lr=2e-3, alone=350, steps=2000))
+
+def twin_plan(
+    name:str, # one of `TWINS`
+    seed:int=1, # of the training items and all other random numbers; counted from 1
+    **changes, # of the plan
+)->Plan:
+    "How the shipped twins were trained."
+    if name not in TWINS: raise suggest(name, TWINS, 'twin')
+    facts = Corpus(levels=(1, 0, 0, 0, 0), facts=(0, 1, 0), direct=0, stream=999 + seed)
+    mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, extra_size=32, seed=seed)
+    return Plan(**(mix | _plans[name] | changes))
+
 # %% ../../nbs/methods/02_pretraining.ipynb #f57d8e7a
 @dataclass(frozen=True)
 class _Batches:
     "Batches by number."
     plan:Plan
     def __len__(self)->int: return self.plan.steps
-    def __getitem__(self, step:int)->list[dict]: return length_groups(training_batch(self.plan.corpus, step, self.plan.size))
+    def __getitem__(self, step:int)->list[dict]:
+        p = self.plan
+        mix = ((p.extra, p.size),) if step < p.alone else ((p.corpus, p.size), (p.extra, p.extra_size))
+        parts = [training_batch(c, step, n) for c, n in mix if n]
+        width = max(b['labels'].shape[1] for b in parts)
+        fill = dict(input_ids=0, attention_mask=0, labels=-100)
+        wide = {k: [F.pad(b[k], (0, width - b[k].shape[1]), value=v) for b in parts] for k, v in fill.items()}
+        return length_groups({k: torch.cat(v) for k, v in wide.items()}, p.slack)
 
 def _stream(plan:Plan, start:int, workers:int):
     return iter(DataLoader(_Batches(plan), batch_size=None, sampler=range(start, plan.steps), num_workers=workers))
