@@ -201,7 +201,7 @@ def twin_plan(
     seed:int=1, # of the training items and all other random numbers; counted from 1
     **changes, # of the plan
 )->Plan:
-    "How the shipped twins were trained."
+    "How a twin is trained."
     if name not in TWINS: raise suggest(name, TWINS, 'twin')
     facts = Corpus(levels=(1, 0, 0, 0, 0), facts=(0, 1, 0), direct=0, stream=999 + seed)
     mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, extra_size=32, seed=seed)
@@ -367,6 +367,7 @@ def save_twin(
     half = AutoModelForCausalLM.from_config(t.model.config)
     half.load_state_dict(t.model.state_dict())
     half.half().save_pretrained(folder)
+    (folder/'model.safetensors').chmod(0o644) # safetensors writes for the owner only
     symbol_tokenizer().save_pretrained(folder)
     model, items = read_twin(folder).to(next(t.model.parameters()).device), symbol_tests(t.plan.corpus, tests)
     table = score_table(forced_scores(model, items)).assign(num_steps=getattr(model.config, 'mean_recurrence', 1))
