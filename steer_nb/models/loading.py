@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import SteerError, suggest
-from .embedded import _embedded, check_gguf, embedded_path
+from .embedded import _embedded, check_gguf, embedded_path, twin_names, twin_path
 from .tiny import tiny, tiny_looped, tiny_raven, tiny_tokenizer
 from .sites import Anatomy, Spot, depth_table, dissect, resolve, site_table, unroll
 
@@ -95,7 +95,7 @@ def fingerprint(
 
 # %% ../../nbs/models/03_loading.ipynb #572a6d90
 def load_model(
-    source,                                # embedded name, Hub id, folder, .gguf file, a model object, or 'tiny' (random weights)
+    source,                                # embedded name, 'twin/looped-1', Hub id, folder, .gguf file, a model object, or 'tiny' (random weights)
     tokenizer=None,                        # needed with a model object; else the source's own
     *, revision: str | None = None,        # of a Hub id
     dtype: str | torch.dtype | None = None,  # default: float32 on CPU, the checkpoint's own on an accelerator
@@ -137,6 +137,7 @@ def _tiny(source: str) -> nn.Module:
 def _locate(source: str) -> tuple[Path | str, str]:
     "What a source string is: (path or Hub id, 'embedded' | 'folder' | 'gguf' | 'hub')."
     if source in _embedded: return embedded_path(source), 'embedded'
+    if source.startswith('twin/') and not Path(source).is_dir(): return twin_path(source), 'embedded'
     path = Path(source).expanduser()
     if source.endswith('.gguf'): return check_gguf(path), 'gguf'
     if path.is_dir():
@@ -146,7 +147,7 @@ def _locate(source: str) -> tuple[Path | str, str]:
     workspace = os.environ.get('WORKSPACE')
     if workspace and (Path(workspace) / 'transformers' / source / 'config.json').is_file(): return Path(workspace) / 'transformers' / source, 'folder'
     if source.startswith(('/', '.', '~')): raise SteerError(f'no such model folder or file: {source}')
-    if source.count('/') != 1: raise suggest(source, [*_embedded, 'tiny'], 'model (embedded names; a Hub id reads org/name; a path must exist)')
+    if source.count('/') != 1: raise suggest(source, [*_embedded, *twin_names(), 'tiny'], 'model (embedded names; a Hub id reads org/name; a path must exist)')
     return source, 'hub'
 
 def _dtype_option(dtype, device: str) -> dict:
