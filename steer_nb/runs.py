@@ -84,7 +84,7 @@ class Run:
         self.name, self.params, self.extra = name, params, extra
         self.key = stable_hash([name, params, extra], 12)
         self.dir = Path(root or runs_dir()).expanduser().absolute()/f'{name}-{self.key}'
-        self._began, self._fd, self.status = time.monotonic(), None, 'running'
+        self._began, self._fd, self.status, self.beside = time.monotonic(), None, 'running', 1  # beside: runs that share this time
         self._lock()
         try: self._start(resume)
         except BaseException: self.close(); raise
@@ -162,7 +162,7 @@ def _clear(self:Run):
 def _note(self:Run, **kw):
     "Write RUN.json as things stand."
     self.info.update(kw, status=self.status, parts={k: v['file'] for k, v in self.parts.items()}, updated=_now(),
-                     seconds=round(self._before + time.monotonic() - self._began, 2))
+                     seconds=round(self._before + (time.monotonic() - self._began) / self.beside, 2))
     write_json(self.dir/'RUN.json', self.info)
 
 # %% ../nbs/01_runs.ipynb #c1d392f3

@@ -27,6 +27,7 @@ class Ask:
     lm: LM
     run: Any = None  # the run it is for, which is told the time it took
     desc: str = ''
+    stage: int = 0   # how far on in an experiment this is asked
     @property
     def alike(self) -> tuple:
         "Asks for which this is equal are answered as one."
@@ -52,14 +53,17 @@ def together(
     try:
         for i, s in enumerate(steps): go(i, lambda: next(s))
         while waits:
-            kind = lambda i: (type(waits[i]), id(waits[i].lm.model), waits[i].alike)
-            first = min(waits, key=lambda i: (asked[i], i))
+            kind = lambda i: (type(waits[i]), id(waits[i].lm.model), waits[i].alike, waits[i].stage)
+            first = min(waits, key=lambda i: (waits[i].stage, asked[i], i))
             mine = [i for i in sorted(waits) if kind(i) == kind(first)]
             asks, began = [waits[i] for i in mine], time.perf_counter()
             answers = type(asks[0]).answer(asks)
             for a in asks:
                 if a.run is not None: a.run.clock(a.desc, (time.perf_counter() - began) / len(asks))
-            for i, got in zip(mine, answers): go(i, lambda: steps[i].send(got))
+            for i in mine:
+                got = answers.pop(0)
+                go(i, lambda: steps[i].throw(got) if isinstance(got, SteerError) else steps[i].send(got))
+            del asks, got  # not to be kept while the next are answered
     except BaseException as e:
         _end(steps, e)
         raise
@@ -109,6 +113,7 @@ class Answers(Ask):
     batch_tokens: int | None = None  # padded tokens per batch
     run: Any = None
     desc: str = ''            # label of a progress bar
+    stage: int = 0
     @property
     def alike(self) -> tuple: return (self.q.scoring, self.depths, self.probes, self.positions if self.probes else '')
     @classmethod
@@ -142,6 +147,7 @@ class States(Ask):
     depths: tuple | None = None  # the blocks that these sites enter, if they all are in the residual stream between blocks
     run: Any = None
     desc: str = ''        # label of a progress bar
+    stage: int = 1
     @property
     def alike(self) -> tuple: return (self.sites, self.depths)
     @classmethod

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import SteerError, rng
+from ..core import SteerError, rng, suggest
 from .asks import Answered, Answers, together
 from .leads import lead
 from .scoring import Questions, decide, pick_questions, tail_lengths
@@ -37,7 +37,12 @@ def _each(vectors: dict, grads: dict[str, Tensor], site: str) -> np.ndarray:
     one = lambda a: grads[site_at(site, a.layer)] @ vectors[a.method, a.kind, a.draw][a.layer].float().cpu()
     return torch.stack([one(a) for a in _arms(vectors).itertuples()], 1).double().numpy()
 
-def _screenable(lm: LM) -> None:
+def _screenable(lm: LM, vectors: dict, site: str, positions: str) -> None:
+    "Refuse what no screen can do."
+    if not vectors: raise SteerError('no vectors to screen')
+    if positions not in (known := ('last', 'generated', 'all', 'prompt')): raise suggest(positions, known, 'positions')
+    for v in vectors.values():
+        for layer, x in v.items(): bind(lm, edit(site_at(site, layer), x))
     if 'final_norm' not in lm.anatomy.model_taps: raise SteerError(f"{lm.name}: {lm.anatomy.model_absent['final_norm']}; run the full grid the plain way")
 
 def slopes(
@@ -49,9 +54,7 @@ def slopes(
     batch_tokens: int | None = None,  # padded tokens per batch
 ) -> tuple[pd.DataFrame, np.ndarray]:  # method, kind, draw, layer, slope (mean over items); and the slopes (items, rows of the table)
     "Lead gained per unit of strength at strength 0, for every vector and layer."
-    _screenable(lm)
-    for v in vectors.values():
-        for layer, x in v.items(): bind(lm, edit(site_at(site, layer), x))
+    _screenable(lm, vectors, site, positions)
     grads = Answers.answer([Answers(lm, q, probes=probe_sites(vectors, site), positions=positions, batch_tokens=batch_tokens)])[0].grads
     each = _each(vectors, grads, site)
     return _arms(vectors).assign(slope=each.mean(0)), each
@@ -145,10 +148,10 @@ def first_order(
 def first_order_steps(lm: LM, q: Questions, cells: pd.DataFrame, vectors: dict, fraction: float = .25, *, site: str = 'resid_post', positions: str = 'last', run=None, key: str = 'first_order', answers: Answered | None = None, **kwargs) -> Generator:
     "`first_order` as steps for `together`; returns its two tables and (unsteered, steered) log-probabilities, nan where a cell was not run. `answers` to the items, with gradients at `probe_sites`, may come from an earlier pass."
     if not 0 < fraction <= 1: raise SteerError(f'fraction is {fraction}; it must lie above 0 and not above 1')
+    _screenable(lm, vectors, site, positions)
     where, cells = dict(site=site, positions=positions), cells.reset_index(drop=True)
     if run is not None and run.has(f'{key}/slopes'): got = run.load(f'{key}/slopes')
     else:
-        _screenable(lm)
         if answers is None: answers = yield Answers(lm, q, probes=probe_sites(vectors, site), positions=positions, run=run, desc='gradients')
         got = dict(each=torch.from_numpy(_each(vectors, answers.grads, site)), base=torch.from_numpy(answers.logp))
         if run is not None: got = run.part(f'{key}/slopes', lambda: got, 'tensors')
@@ -193,7 +196,7 @@ def halving_steps(lm: LM, q: Questions, cells: pd.DataFrame, vectors: dict, star
     width, alive, done, spent = int(q.n_choices.max()), np.ones(len(cells), bool), 0, 0
     base, logp, grid = np.full((len(q), width), np.nan, np.float32), np.full((len(q), len(cells), width), np.nan, np.float32), cells.assign(lead=np.nan)
     while done < len(q):
-        upto = min(len(q), max(2 * done, int(np.ceil(start * len(q) - 1e-9))))
+        upto = min(len(q), max(1, 2 * done, int(np.ceil(start * len(q) - 1e-9))))
         new, seen, some, live = sorted(order[done:upto]), sorted(order[:upto]), cells[alive].reset_index(drop=True), np.flatnonzero(alive)
         part = pick_questions(q, new)
         b, l, _ = yield Sweep(lm, part, some, vectors, run=run, key=f'{key}/{upto:05d}', **where, **kwargs)

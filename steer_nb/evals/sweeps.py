@@ -6,6 +6,7 @@
 __all__ = ['key_columns', 'make_cells', 'default_rows', 'Sweep', 'sweep', 'grid_table']
 
 # %% ../../nbs/evals/01_sweeps.ipynb #34401fa6
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -90,13 +91,15 @@ class Sweep(Ask):
     key: str = 'sweep'
     check: int = 3
     desc: str = 'sweep'
+    stage: int = 2
     @property
     def alike(self) -> tuple: return (self.q.scoring, self.site, self.positions)
     @classmethod
     def answer(cls, asks: list['Sweep']) -> list:
         lm, (q, where) = asks[0].lm, merge_questions([a.q for a in asks])
         rows, whole = asks[0].rows or default_rows(lm), asks[0].positions in ('all', 'prompt')
-        jobs = [_Job(a, w) for a, w in zip(asks, where)]
+        every = [_Job(a, w) for a, w in zip(asks, where)]
+        jobs = [j for j in every if j.guard(j.read)]
         bar = progress(total=sum(j.size for j in jobs), desc=asks[0].desc, unit='cell')
         for j in jobs: bar.update(int(j.done.sum()) * max(len(j.todo), 1))
         for mine in question_batches(q, default_budget(lm) * (2 if len(asks) > 1 else .5)):  # many sweeps: each has a part of a batch
@@ -107,15 +110,22 @@ class Sweep(Ask):
             for j, local, items in shares:
                 own, sub = (some, prefix) if local == list(range(len(mine))) else (pick_questions(some, local), pick_prefix(prefix, local))
                 got = _run_cells(lm, own, sub, j.todo, j.ask.vectors, j.ask.site, j.ask.positions, rows, bar.update)
-                j.keep(items, base[local], got)
+                j.guard(j.keep, items, base[local], got)
                 part = len(items) / sum(len(i) for _, _, i in shares)
                 j.cost.update(replay=sub.cost['replay'], **{k: part * prefix.cost[k] for k in ('prompt', 'shared')})
                 if sub is prefix: prefix.cost['replay'] = 0
         bar.close()
         left = max(a.check for a in asks)  # in all: what is checked is the path, not the asker
-        return [j.result((left + k) // len(asks)) for k, j in enumerate(jobs)]
+        return [j.error or j.guard(j.result, (left + k) // len(asks)) or j.error for k, j in enumerate(every)]
 
 # %% ../../nbs/evals/01_sweeps.ipynb #ce3126ad
+def _digest(a: Sweep) -> str:
+    "What a sweep is of: its prompts, cells and vectors."
+    h = hashlib.sha256(repr((a.site, a.positions, a.q.scoring, a.q.prompts, a.q.answers, a.q.correct.tolist(), a.cells.to_dict('list'))).encode())
+    for k, at in a.vectors.items():
+        for layer, v in at.items(): h.update(repr((k, layer)).encode() + v.detach().float().cpu().numpy().tobytes())
+    return h.hexdigest()[:12]
+
 class _Job:
     "A sweep under way: what it wants of the merged items, and what it has."
     def __init__(self, ask: Sweep, where: np.ndarray):
@@ -125,23 +135,31 @@ class _Job:
         width = int(ask.q.n_choices.max())
         self.base, self.out = np.full((self.n, width), np.nan, np.float32), np.full((self.n, len(self.todo), width), np.nan, np.float32)
         self.done, self.size = np.zeros(self.n, bool), self.n * max(len(self.todo), 1)
-        if ask.run is not None:
-            for k in [k for k in ask.run.parts if k.startswith(f'{ask.key}/') and ask.run.has(k)]: self._put(ask.run.load(k))
+        self.error, self.key = None, f'{ask.key}/{_digest(ask)}'
+
+    def guard(self, work, *args):
+        "Do something; what goes wrong is this sweep's trouble and no other's."
+        try: return work(*args)
+        except SteerError as e: self.error = e
+
+    def read(self) -> bool:
+        "Take what the run has of this very sweep."
+        for k in [k for k in (self.ask.run.parts if self.ask.run else ()) if k.startswith(self.key) and self.ask.run.has(k)]: self._put(self.ask.run.load(k))
+        return True
 
     def _put(self, part: dict) -> None:
         rows, k = part['items'].numpy(), part['base'].shape[1]
-        if part['cells'].shape[1] != len(self.todo): raise SteerError(f"{self.ask.run.dir} holds parts of another sweep under {self.ask.key!r}: use another key")
         self.base[rows, :k], self.out[rows, :, :k], self.done[rows] = part['base'].numpy(), part['cells'].numpy(), True
 
     def share(self, mine: list[int]) -> tuple[list[int], list[int]]:
         "Of a batch of merged items, those still wanted: places in the batch, and items of this sweep."
-        both = [(k, i) for k, u in enumerate(mine) for i in self.of.get(u, []) if not self.done[i]]
+        both = [] if self.error else [(k, i) for k, u in enumerate(mine) for i in self.of.get(u, []) if not self.done[i]]
         return [k for k, _ in both], [i for _, i in both]
 
     def keep(self, items: list[int], base: np.ndarray, cells: np.ndarray) -> None:
         k = min(base.shape[1], self.base.shape[1])
         part = dict(items=torch.tensor(items), base=torch.from_numpy(base[:, :k].copy()), cells=torch.from_numpy(cells[..., :k].copy()))
-        if self.ask.run is not None: part = self.ask.run.part(f'{self.ask.key}/{stable_hash(items, 12)}', lambda: part, 'tensors')
+        if self.ask.run is not None: part = self.ask.run.part(f'{self.key}-{stable_hash(items, 12)}', lambda: part, 'tensors')
         self._put(part)
 
     def result(self, check: int) -> tuple[np.ndarray, np.ndarray, dict]:
@@ -164,15 +182,18 @@ def sweep(
     desc: str = 'sweep',     # label of the progress bar
 ) -> tuple[np.ndarray, np.ndarray, dict]:  # unsteered (items, choices), steered (items, cells, choices), and cost
     "Log-probability of every choice of every item under every cell."
-    return Sweep.answer([Sweep(lm, q, cells, vectors, site, positions, rows, run, key, check, desc)])[0]
+    got = Sweep.answer([Sweep(lm, q, cells, vectors, site, positions, rows, run, key, check, desc)])[0]
+    if isinstance(got, SteerError): raise got
+    return got
 
 # %% ../../nbs/evals/01_sweeps.ipynb #60c1b2c8
 def _spot_check(lm: LM, q: Questions, todo: pd.DataFrame, vectors: dict, site: str, positions, out: np.ndarray, n: int) -> float | None:
     "Run a few (item, cell) pairs the plain way; raise if they differ by more than rounding."
-    if not n or not len(todo): return None
+    rows = [i for i, answers in enumerate(q.answers) if positions != 'generated' or any(len(a) > 1 for a in answers)]  # an answer of one token feeds nothing
+    if n <= 0 or not len(todo) or not rows: return None
     gen, worst = rng('spot check', len(q), len(todo)), 0.
     tol = 1e-3 if lm.dtype == torch.float32 else .25
-    for i, c in zip(gen.integers(len(q), size=n), gen.integers(len(todo), size=n)):
+    for i, c in zip(gen.choice(rows, size=n), gen.integers(len(todo), size=n)):
         cell = todo.iloc[c]
         e = edit(site_at(site, cell.layer), vectors[cell.method, cell.kind, cell.draw][cell.layer], cell.strength, positions=positions)
         plain = _score_plain(lm, pick_questions(q, [i]), [e], default_budget(lm), '')[0]

@@ -78,6 +78,8 @@ def check(params: dict) -> dict:
     for m in p['methods']:
         if m not in methods: raise suggest(m, methods, 'method')
     if ('pairs' in p['methods']) != bool(p['pairs']): raise SteerError("method 'pairs' and the parameter pairs (a csv file) go together: give both or neither")
+    for name in ('seed', 'pool'):
+        if p[name] is not None and not 0 <= p[name] < 2**32: raise SteerError(f'{name} is {p[name]}; it must be at least 0 and below 2**32')
     for name in ('methods', 'transfer'):
         if len(set(p[name])) < len(p[name]): raise SteerError(f'{name} names something twice: {p[name]}')
     if p['benchmark'] in p['transfer']: raise SteerError(f"transfer holds the benchmark {p['benchmark']!r} itself: the test split is its transfer")
@@ -149,6 +151,7 @@ def steps(
     layers = resolve_layers(lm, p['layers'])
     others = _possible(lm, p, layers)
     with open_run('pas', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), source=source_digest()) | _files(p)) as r:
+        r.beside = beside
         parts = _data(r, p)
         prefix, train = yield from _examples(r, lm, p, parts)
         q = {s: questions(lm, parts[s], p['scoring'], p['chat'], prefix) for s in ('val', 'test')}
@@ -242,7 +245,7 @@ def _gain(r: Run, lm: LM, p: dict, q: Questions, test: pd.DataFrame, base: np.nd
     "What the examples alone do to test accuracy."
     if not p['icl_k'] or r.has('examples_effect'): return
     bare = questions(lm, test, p['scoring'], p['chat'])
-    got = yield Answers(lm, bare, run=r, desc='test without examples')
+    got = yield Answers(lm, bare, run=r, desc='test without examples', stage=4)
     without, right = decide(bare, got.logp)[0] == bare.correct, decide(q, base)[0] == q.correct
     r.part('examples_effect', lambda: pd.DataFrame([dict(examples=len(r.load('examples')), without=without.mean(), accuracy=right.mean(), **paired_effect(right, without, test.group))]))
 
@@ -286,7 +289,7 @@ def _search(r: Run, lm: LM, p: dict, q: Questions, vectors: dict, answers: Answe
 
 def _test(r: Run, lm: LM, p: dict, q: dict, parts: dict, vectors: dict, grid: pd.DataFrame, val: tuple) -> Generator:
     chosen, test = grid[grid.chosen].reset_index(drop=True), parts['test']
-    base, logp, _ = yield Sweep(lm, q['test'], chosen, vectors, site=p['site'], positions=p['positions'], run=r, key='test', desc='test')
+    base, logp, _ = yield Sweep(lm, q['test'], chosen, vectors, site=p['site'], positions=p['positions'], run=r, key='test', desc='test', stage=3)
     out = dict(base=base, logp=logp, chosen=chosen, tests=r.part('tests', lambda: effects_table(q['test'], chosen, base, logp, test.group)), priors=r.part('priors', lambda: leak_report(test)))
     own = (chosen.kind == 'vector').to_numpy()
     prior = None
@@ -313,7 +316,7 @@ def _transfer(r: Run, lm: LM, p: dict, vectors: dict, chosen: pd.DataFrame, othe
     own, rows = chosen[chosen.kind == 'vector'].reset_index(drop=True), []
     for task in p['transfer']:
         q = questions(lm, others[task], p['scoring'], p['chat'])
-        base, logp, _ = yield Sweep(lm, q, own, vectors, site=p['site'], positions=p['positions'], run=r, key=f'transfer/{stable_hash(task, 8)}', desc=f'chosen cells on {task}')
+        base, logp, _ = yield Sweep(lm, q, own, vectors, site=p['site'], positions=p['positions'], run=r, key=f'transfer/{stable_hash(task, 8)}', desc=f'chosen cells on {task}', stage=5)
         right = decide(q, base)[0] == q.correct
         after = decide(q, logp)[0] == q.correct[:, None]
         rows += [dict(method=c.method, target=task, strength=c.strength, base_accuracy=right.mean(), accuracy=after[:, k].mean(), **effect_at(after[:, k], right, others[task].group, c.strength)) for k, c in enumerate(own.itertuples())]
@@ -345,7 +348,7 @@ def _side(r: Run, lm: LM, p: dict, q: Questions, test: pd.DataFrame, vectors: di
     if r.has('side_effects'): return
     if (items := others.get('')) is not None:
         cells, asked = out['chosen'][out['chosen'].kind == 'vector'].reset_index(drop=True), questions(lm, items, 'cloze')
-        base, logp, _ = yield Sweep(lm, asked, cells, vectors, site=p['site'], positions=p['positions'], check=0, desc='unrelated task')
+        base, logp, _ = yield Sweep(lm, asked, cells, vectors, site=p['site'], positions=p['positions'], run=r, key='unrelated', check=0, desc='unrelated task', stage=6)
         rows = unrelated_rows(items, asked, base, logp, cells.method.tolist())
     r.part('side_effects', lambda: side_effects(lm, edits, texts=neutral_texts(p['n_texts']), own=own, unrelated=rows, generations=made))
 

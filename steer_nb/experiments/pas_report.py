@@ -51,7 +51,7 @@ def _read_one(dir:Path, info:dict)->dict:
     extra = info.get('extra') or {}
     setting = _setting(p) | ({'files': stable_hash(extra['files'], 8)} if extra.get('files') else {})  # a file that was edited is another benchmark
     row = dict(run=dir.name, folder=str(dir.parent), model=str(p['model']), benchmark=str(p['benchmark']), category=category(str(p['benchmark'])), seed=int(p['seed']), setting=stable_hash(setting, 8),
-               source=str(extra.get('source') or info.get('source')), weights=f"{extra.get('revision')} {extra.get('fingerprint')}", seconds=float(info.get('seconds') or 0) / ((info.get('summary') or {}).get('side_by_side') or 1), controls=int(p.get('n_controls') or 0), verdicts=(info.get('summary') or {}).get('verdicts') or {})
+               source=str(extra.get('source') or info.get('source')), weights=f"{extra.get('revision')} {extra.get('fingerprint')}", seconds=float(info.get('seconds') or 0), controls=int(p.get('n_controls') or 0), verdicts=(info.get('summary') or {}).get('verdicts') or {})
     tests, items, flips = (_checked(dir, parts, k) for k in ('tests', 'items', 'flips'))
     tests = tests[tests.kind == 'vector']
     seeds = tests[['method', 'layer', 'strength', 'base_accuracy', 'accuracy', 'effect', 'validation_delta', 'n']].assign(n_train=int((items.split != 'test').sum()))
@@ -228,7 +228,7 @@ def summary(
 def durations(
     runs:Runs, # from `read_runs`
 )->pd.DataFrame: # run, model, benchmark, seed, stage, seconds
-    "How long each stage took: what the model was asked for (a run's share, where several ran side by side), and the parts computed from it."
+    "How long each stage took: what the model was asked for (equal shares, where several ran side by side) and the parts computed from it; not the loading of models and tasks, nor charts."
     rows = []
     for r in runs.runs.itertuples():
         dir = Path(r.folder)/r.run

@@ -354,7 +354,7 @@ def _bind_cells(lm: LM, prefix: Prefix, groups: list) -> list[_Bound]:
         if e.op == 'substitute': raise SteerError("'substitute' is not replayed: use the plain path")
         pick = pick_positions(where, e.positions, torch.arange(len(t.ids)))
         if bool(pick[:, :t.start].any()): raise SteerError(f'the edit at {e.site} touches positions before the tail: make the tree with whole=True')
-        if not bool(pick.any()): raise SteerError(f'the edit at {e.site} touches no position: positions={e.positions!r}')
+        if not bool(pick.any()) and e.positions != 'generated': raise SteerError(f'the edit at {e.site} touches no position: positions={e.positions!r}')  # answers of one token have none that are fed
         out += [_Bound(s, e, torch.as_tensor(cells), pick[:, t.start:]) for s, _ in bind(lm, e, len(cells))]
     return out
 
