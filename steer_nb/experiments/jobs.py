@@ -15,7 +15,7 @@ import yaml
 from ..core import SteerError, check_params, data_path, stable_hash, suggest
 
 # %% ../../nbs/experiments/00_jobs.ipynb #98210fd9
-experiments = dict(pas='steer_nb.experiments.pas')  # name -> module with `defaults`, `check` and `run`
+experiments = dict(pas='steer_nb.experiments.pas', lirefs='steer_nb.experiments.lirefs')  # name -> module with `defaults`, `check` and `run`
 default_job = 'pas/embedded'
 
 def job_names() -> list[str]:
@@ -83,10 +83,12 @@ def given_params(
 ) -> tuple[str, dict]:    # job name, overrides
     "What the user asked for: the job and the parameters that were given; `SteerError` for an unknown name."
     injected = [n for c in cells if c.lstrip().startswith('# Parameters') for n in _assigned(c)]
-    for n in injected:
-        if n not in declared: raise suggest(n, list(declared), 'parameter')
-    out = {n: namespace[n] for n in declared if n in namespace and (n in injected or namespace[n] != declared[n])}
-    return str(out.pop('job', declared['job'])), out
+    changed = [n for n in declared if n in namespace and (n in injected or namespace[n] != declared[n])]
+    job = str(namespace['job'] if 'job' in changed else declared['job'])
+    module = importlib.import_module(experiments[load_job(job)['experiment']])
+    for n in [*injected, *changed]:
+        if n not in module.defaults and n != 'job': raise suggest(n, ['job', *module.defaults], f'parameter of {job}')
+    return job, {n: namespace[n] for n in dict.fromkeys([*changed, *injected]) if n != 'job'}
 
 def _assigned(source: str) -> list[str]:
     return [t.id for node in ast.parse(source).body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
