@@ -151,25 +151,38 @@ def _unseen(p: dict, used: pd.DataFrame) -> list[str]:
         if both and not p['force']: raise SteerError(f'{len(both)} items of {t} were used for fitting (first: {sorted(both)[0]}): an effect measured on them is no evidence. Give another task, or force=True to go on all the same')
     return unknown
 
-def _split(p: dict) -> dict[str, pd.DataFrame]:
+def _fitting(lm: LM, items: pd.DataFrame, p: dict) -> pd.DataFrame:
+    "The items that the model can read, with what is asked of them."
+    asked = set(p['actions']) & {'effects', 'accuracy'} and p['scoring'] != 'generate' and 'choices' in items
+    texts = [a + '\n'.join([*map(str, c), *['A: '] * len(c), ' ' * 8 * len(c)]) * bool(asked) for a, c in zip(bare_prompts(items, p['format']), items.choices)]
+    more = p['max_new_tokens'] if p['positions'] == 'all' or p['scoring'] == 'generate' else 0
+    long = np.array([len(x) + more + 48 > lm.context for x in lm.tokenizer(texts)['input_ids']])
+    if long.all(): raise SteerError(f'no item of {p["task"]} fits into the context of {lm.name} ({lm.context} tokens)' + f' with {more} new tokens: lower max_new_tokens' * bool(more))
+    out = items[~long].reset_index(drop=True)
+    out.attrs = dict(items.attrs, too_long=int(long.sum()))
+    return out
+
+def _split(lm: LM, p: dict) -> dict[str, pd.DataFrame]:
     "Fit, select and test items, and few-shot examples apart from them."
     pool = p['seed'] if p['pool'] is None else p['pool']
-    items = load_items(p['task'], p['max_samples'] or None, pool, p['data'])
+    items = _fitting(lm, load_items(p['task'], p['max_samples'] or None, pool, p['data']), p)
     if min(p['splits'][1:]) > 0: parts = contrast_splits(items, p['seed'], tuple(p['splits']))
     else: parts = dict(zip(('fit', 'select', 'test'), split_items(items, p['seed'], tuple(p['splits'])).values()))
-    if p['test_task']: parts['test'] = load_items(p['test_task'], p['max_samples'] or None, pool, p['data'])
+    if p['test_task']: parts['test'] = _fitting(lm, load_items(p['test_task'], p['max_samples'] or None, pool, p['data']), p)
     if len(parts['test']): check_disjoint(pd.concat([parts['fit'], parts['select']]), parts['test'], p['force'])
+    parts['fit'].attrs['too_long'] = items.attrs['too_long']
     parts['shots'] = parts['fit'].head(0)
     if p['few_shot']:  # from the fit items, which then read one example less
         rows = [s['id'] for s in pick_shots(parts['fit'], p['few_shot'], '', p['seed'])['']]
         parts['shots'] = parts['fit'][parts['fit'].id.isin(rows)].reset_index(drop=True)
         parts['fit'] = parts['fit'][~parts['fit'].id.isin(rows)].reset_index(drop=True)
+        parts['fit'].attrs['too_long'] = items.attrs['too_long']
     return parts
 
 def _possible(lm: LM, p: dict) -> tuple[list[str], dict]:
     "Refuse what can be refused before hours of work; sites and items."
     if 'lm_eval' in p['actions']: _need_harness()
-    sites, parts = resolve_sites(lm, p['depths']), _split(p)
+    sites, parts = resolve_sites(lm, p['depths']), _split(lm, p)
     if len({s.tap.width for s in sites_of(lm, sites)}) > 1: raise SteerError(f'the depths {sites} have states of different widths: run them apart')
     if lm.anatomy.loop is None and (len(p['starts']) > 1 or p['num_steps']): raise SteerError(f'{lm.name} is not looped: it has no initial state to vary (starts) and no num_steps')
     for s in sites: place_at(lm, p['place'], s, torch.ones(sites_of(lm, s)[0].tap.width))
@@ -216,6 +229,7 @@ def _directions(r: Run, lm: LM, p: dict, sites: list[str], fit: pd.DataFrame, sa
     t = r.load('perturbation')
     says.append(f"{p['method']} direction from {int(y.sum())} reasoning and {int((~y).sum())} memory items of {p['task']} at {len(d)} sites of {lm.name}" + (f', {lm.num_steps} steps' if lm.anatomy.loop else '') +
                 f"; a unit vector is {t['share'].min():.2%} to {t['share'].max():.2%} of the states there.")
+    if fit.attrs.get('too_long'): says.append(f"{fit.attrs['too_long']} items of {p['task']} were longer than the context and were left out.")
     if p['task'] == 'mmlu_by_subject': says.append('The labels are the topics of the subjects, a stand-in: nobody rated the questions.')
     wanted = not {'accuracy', 'lm_eval'}.isdisjoint(p['actions'])
     return d, all_vectors(lm, d, x, fit, controls, p['method'], p['seed'], negative=p['op'] in ('add', 'add_local') and min(p['strengths']) >= 0) if wanted and x is not None else {('vector', 0): dict(zip(d.sites, d.vectors))}
@@ -233,12 +247,12 @@ def _direction_table(lm: LM, d: Direction) -> pd.DataFrame:
 
 # %% ../../nbs/experiments/03_lirefs.ipynb #8a2344db
 def _targets(lm: LM, items: pd.DataFrame, p: dict):
-    "Prompts and answers of one token each, and the items that have them."
-    if p['scoring'] != 'cloze': return letter_targets(lm, items, chat=p['chat']), items
+    "Prompts and answers of one token each, and the items that have them: letters, or a symbol where the items ask for one."
+    if 'form' not in items: return letter_targets(lm, items, chat=p['chat']), items
     q = questions(lm, items, 'cloze', p['chat'])
     first = [[a[0] for a in ans] for ans in q.answers]
     keep = [i for i, f in enumerate(first) if f.count(f[q.correct[i]]) == 1]
-    if len(keep) < 2: raise SteerError(f'the answers of {len(items) - len(keep)} of {len(items)} items begin with the same token: the effect on the next token cannot be measured; use scoring="letters"')
+    if len(keep) < 2: raise SteerError(f'the answers of {len(items) - len(keep)} of {len(items)} items begin with the same token: the effect on the next token cannot be measured')
     own = [first[i][q.correct[i]] for i in keep]
     others = [sorted(set(first[i]) - {g}) for i, g in zip(keep, own)]
     return token_targets(lm, [q.prompts[i] for i in keep], own, others), items.iloc[keep].reset_index(drop=True)

@@ -193,6 +193,11 @@ def test_table(
     return t, pd.DataFrame(cross), pd.concat(moved, ignore_index=True)
 
 # %% ../../nbs/experiments/02b_lirefs_accuracy.ipynb #9024308f
+def _prior(x: Exam) -> np.ndarray:
+    "Log-probability of every answer without its question."
+    if x.lm.anatomy.loop is None: return unconditional(x.lm, x.items)
+    return _score_plain(x.lm, questions(x.lm, x.items.assign(question='Answer:', context='', form='continuation'), 'cloze'), [], default_budget(x.lm), '')
+
 def calibrate(
     select: Exam, test: Exam,
     grid: pd.DataFrame, sel: tuple, cells: pd.DataFrame, tst: tuple,  # (unsteered, steered) answers of both splits; `cells` are those of the test
@@ -201,7 +206,7 @@ def calibrate(
     if select.q is None: return pd.DataFrame(columns=['method', 'effect', 'low', 'high'])
     from steer_nb.evals.scoring import pick_questions
     at, rows = {tuple(c): k for k, c in enumerate(cells[['kind', 'draw', 'site', 'strength']].itertuples(index=False))}, []
-    prior = [unconditional(x.lm, x.items) for x in (select, test)] if select.scoring == 'cloze' else None
+    prior = [_prior(x) for x in (select, test)] if select.scoring == 'cloze' else None
     every = grid[grid.method == GOALS[0]].reset_index(drop=True)
     for c in grid[grid.chosen & (grid.kind == 'vector') & (grid.strength != 0)].itertuples():
         mine = [np.flatnonzero(x.items.reasoning.to_numpy(bool) == (c.method == 'reasoning')) for x in (select, test)]
@@ -277,7 +282,8 @@ def accuracy_finding(
     table = pd.DataFrame(rows)
     won = table[table.verdict == 'supported'].method.tolist()
     head = f"{p['model']} on {p['task']}, {p['scoring']}, {p['method']} direction, seed {p['seed']}: " + (f'an effect on accuracy is supported for {" and ".join(won)} items.' if won else 'no effect on accuracy is supported for either subset.')
-    foot = [f'The smallest effects likely to be seen are {" and ".join(f"{100*x:.0f}" for x in table.smallest_detectable)} points.']
+    live = table[table.strength != 0]
+    foot = [f'The smallest effects likely to be seen are {" and ".join(f"{100*x:.0f}" for x in live.smallest_detectable)} points.'] if len(live) else []
     if K and 1 / (K + 1) > .05: foot.append(f'{K} controls cannot give a p below {1/(K+1):.2g}: raise n_controls (99 for a published number).')
     if unparsed: foot.append(f'No answer could be read in {unparsed[0]:.1%} of the generations unsteered and {unparsed[1]:.1%} steered; these count as wrong.')
     if p['scoring'] == 'generate': foot.append('Generated answers have no prior to calibrate.')
