@@ -227,9 +227,9 @@ def _directions(r: Run, lm: LM, p: dict, sites: list[str], fit: pd.DataFrame, sa
         r.part('directions', lambda: _direction_table(lm, d))
         if len(p['starts']) > 1: r.part('stability', lambda: stability_over_starts(lm, texts, y, d.sites, p['positions'], p['starts']))
     t = r.load('perturbation')
-    says.append(f"{p['method']} direction from {int(y.sum())} reasoning and {int((~y).sum())} memory items of {p['task']} at {len(d)} sites of {lm.name}" + (f', {lm.num_steps} steps' if lm.anatomy.loop else '') +
+    says.append(f"{p['method']} direction from {int(y.sum())} reasoning and {int((~y).sum())} memory items of {Path(p['task']).stem} at {len(d)} sites of {lm.name}" + (f', {lm.num_steps} steps' if lm.anatomy.loop else '') +
                 f"; a unit vector is {t['share'].min():.2%} to {t['share'].max():.2%} of the states there.")
-    if fit.attrs.get('too_long'): says.append(f"{fit.attrs['too_long']} items of {p['task']} were longer than the context and were left out.")
+    if fit.attrs.get('too_long'): says.append(f"{fit.attrs['too_long']} items of {Path(p['task']).stem} were longer than the context and were left out.")
     if p['task'] == 'mmlu_by_subject': says.append('The labels are the topics of the subjects, a stand-in: nobody rated the questions.')
     wanted = not {'accuracy', 'lm_eval'}.isdisjoint(p['actions'])
     return d, all_vectors(lm, d, x, fit, controls, p['method'], p['seed'], negative=p['op'] in ('add', 'add_local') and min(p['strengths']) >= 0) if wanted and x is not None else {('vector', 0): dict(zip(d.sites, d.vectors))}

@@ -8,6 +8,7 @@ __all__ = ['places', 'GOALS', 'place_at', 'edits_of', 'Exam', 'exam', 'make_grid
 
 # %% ../../nbs/experiments/02b_lirefs_accuracy.ipynb #fad78c8f
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -281,7 +282,7 @@ def accuracy_finding(
                     f'test accuracy {t.base_accuracy:.1%} to {t.accuracy:.1%}, {100*t.effect:+.1f} points, 95 % interval {100*t.low:+.1f} to {100*t.high:+.1f}{against}).')
     table = pd.DataFrame(rows)
     won = table[table.verdict == 'supported'].method.tolist()
-    head = f"{p['model']} on {p['task']}, {p['scoring']}, {p['method']} direction, seed {p['seed']}: " + (f'an effect on accuracy is supported for {" and ".join(won)} items.' if won else 'no effect on accuracy is supported for either subset.')
+    head = f"{p['model']} on {Path(p['task']).stem}, {p['scoring']}, {p['method']} direction, seed {p['seed']}: " + (f'an effect on accuracy is supported for {" and ".join(won)} items.' if won else 'no effect on accuracy is supported for either subset.')
     live = table[table.strength != 0]
     foot = [f'The smallest effects likely to be seen are {" and ".join(f"{100*x:.0f}" for x in live.smallest_detectable)} points.'] if len(live) else []
     if K and 1 / (K + 1) > .05: foot.append(f'{K} controls cannot give a p below {1/(K+1):.2g}: raise n_controls (99 for a published number).')
