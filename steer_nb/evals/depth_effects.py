@@ -278,7 +278,7 @@ def check_same_start(
 def _where(lm: LM, p: Place) -> dict:
     "Depth, stage, block and step of a place; -1 and '' where it has several."
     spots = sites_of(lm, list(p.sites))
-    if len(spots) != 1 or not 0 <= spots[0].depth < len(lm.depths) or spots[0].name in ('injected', 'init_state'): return dict(depth=-1, stage='', block=-1, step=-1)
+    if len(spots) != 1 or not 0 <= spots[0].depth < lm.n_depths or spots[0].name in ('injected', 'init_state'): return dict(depth=-1, stage='', block=-1, step=-1)
     return {k: x.item() if hasattr(x, 'item') else x for k, x in lm.depths.iloc[spots[0].depth][['depth', 'stage', 'block', 'step']].items()}
 
 def depth_effects(

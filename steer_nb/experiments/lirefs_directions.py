@@ -28,7 +28,7 @@ def resolve_sites(
     depths: list,     # fractions of the depth, depth numbers, or site names; a step may be a fraction (resid_post.core.0@.5)
 ) -> list[str]:       # canonical site names, in the given order
     "Site names of the depths that a job asks for."
-    out, n = [], len(lm.depths)
+    out, n = [], lm.n_depths
     for x in depths:
         text = str(int(x) if isinstance(x, float) and x == int(x) else x).strip()
         if re.fullmatch(r'-?\d+', text): text = f'resid_post.{text}'
