@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LETTERS', 'COLUMNS', 'SPLITS', 'option_order', 'normal_text', 'text_key', 'items_table', 'letters_prompt',
-           'cloze_prompt', 'statement', 'prompt_of', 'answer_of', 'linked_rows', 'sample_items', 'split_items',
-           'leak_report']
+           'cloze_prompt', 'solved', 'statement', 'prompt_of', 'answer_of', 'linked_rows', 'sample_items',
+           'split_items', 'leak_report']
 
 # %% ../../nbs/data/00_choices.ipynb #bd2317a2
 import json, re
@@ -153,6 +153,13 @@ def cloze_prompt(
     q, ctx = _get(row, 'question'), _get(row, 'context', '')
     text = q if _get(row, 'form', 'question') == 'continuation' else f'Question: {q}\nAnswer:'
     return f'{ctx}\n{text}' if ctx else text
+
+def solved(
+    row:Any, # an item
+    scoring:str, # 'letters' or 'cloze'
+)->str:
+    "An item with its right answer, as an example before other prompts."
+    return f'{prompt_of(scoring)(row)} {answer_of(row, scoring)}\n\n'
 
 def statement(
     row:Any, # an item

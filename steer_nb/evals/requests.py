@@ -23,7 +23,7 @@ from ..methods.directions import Direction, steer
 from ..models.edits import Edit, Where, bind, pick_positions
 from ..models.engines import edited
 from ..models.loading import LM, check_length, fingerprint, load_model, log_probs, make_batch, token_batches, unembed
-from ..models.replay import Tree, common_start, prefill, replay
+from ..models.replay import NoReplay, Tree, common_start, prefill, replay
 from ..models.tracing import default_budget, stream
 
 # %% ../../nbs/evals/07a_requests.ipynb #da8fd2d2
@@ -93,11 +93,10 @@ def pair_logprobs(
         check_length(lm, len(c) + len(a) - 1, f'request {i} with its context')
     if not pairs: return []
     budget = batch_tokens or default_budget(lm)
-    plain = method == 'plain' or method is None and (lm.anatomy.loop or any(e.op == 'substitute' for e in edits))
-    if plain: return _pairs_plain(lm, pairs, edits, budget, desc)
+    if method == 'plain': return _pairs_plain(lm, pairs, edits, budget, desc)
     try: return _pairs_tree(lm, pairs, edits, budget, desc)
-    except SteerError as e:
-        if method or 'plain path' not in str(e): raise
+    except NoReplay:
+        if method: raise
         return _pairs_plain(lm, pairs, edits, budget, desc)
 
 def _check_edits(lm: LM, edits: list[Edit]) -> None:

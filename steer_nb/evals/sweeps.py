@@ -99,7 +99,8 @@ class Sweep(Ask):
         lm, (q, where) = asks[0].lm, merge_questions([a.q for a in asks])
         rows, whole = asks[0].rows or default_rows(lm), asks[0].positions in ('all', 'prompt')
         every = [_Job(a, w) for a, w in zip(asks, where)]
-        jobs = [j for j in every if j.guard(j.read)]
+        for j in every: j.guard(j.read)
+        jobs = [j for j in every if j.error is None]
         bar = progress(total=sum(j.size for j in jobs), desc=asks[0].desc, unit='cell')
         for j in jobs: bar.update(int(j.done.sum()) * max(len(j.todo), 1))
         for mine in question_batches(q, default_budget(lm) * (2 if len(asks) > 1 else .5)):  # many sweeps: each has a part of a batch
@@ -107,16 +108,16 @@ class Sweep(Ask):
             if not shares: continue
             prefix = prefill(lm, question_tree(lm, some := pick_questions(q, mine), whole))
             base = read_choices(lm, some, prefix.tree, prefix.final[:, None])[:, 0]
+            total = sum(len(items) for _, _, items in shares)
             for j, local, items in shares:
                 own, sub = (some, prefix) if local == list(range(len(mine))) else (pick_questions(some, local), pick_prefix(prefix, local))
                 got = _run_cells(lm, own, sub, j.todo, j.ask.vectors, j.ask.site, j.ask.positions, rows, bar.update)
                 j.guard(j.keep, items, base[local], got)
-                part = len(items) / sum(len(i) for _, _, i in shares)
-                j.cost.update(replay=sub.cost['replay'], **{k: part * prefix.cost[k] for k in ('prompt', 'shared')})
+                j.cost.update(replay=sub.cost['replay'], **{k: len(items) / total * prefix.cost[k] for k in ('prompt', 'shared')})
                 if sub is prefix: prefix.cost['replay'] = 0
         bar.close()
         left = max(a.check for a in asks)  # in all: what is checked is the path, not the asker
-        return [j.error or j.guard(j.result, (left + k) // len(asks)) or j.error for k, j in enumerate(every)]
+        return [j.error or j.guard(j.result, (left + k) // len(asks)) for k, j in enumerate(every)]
 
 # %% ../../nbs/evals/01_sweeps.ipynb #ce3126ad
 def _digest(a: Sweep) -> str:
@@ -135,17 +136,17 @@ class _Job:
         width = int(ask.q.n_choices.max())
         self.base, self.out = np.full((self.n, width), np.nan, np.float32), np.full((self.n, len(self.todo), width), np.nan, np.float32)
         self.done, self.size = np.zeros(self.n, bool), self.n * max(len(self.todo), 1)
-        self.error, self.key = None, f'{ask.key}/{_digest(ask)}'
+        self.error, self.key = None, ask.run and f'{ask.key}/{_digest(ask)}'
 
     def guard(self, work, *args):
-        "Do something; what goes wrong is this sweep's trouble and no other's."
+        "Do something; what goes wrong is this sweep's trouble and no other's, and is returned."
         try: return work(*args)
         except SteerError as e: self.error = e
+        return self.error
 
-    def read(self) -> bool:
+    def read(self) -> None:
         "Take what the run has of this very sweep."
         for k in [k for k in (self.ask.run.parts if self.ask.run else ()) if k.startswith(self.key) and self.ask.run.has(k)]: self._put(self.ask.run.load(k))
-        return True
 
     def _put(self, part: dict) -> None:
         rows, k = part['items'].numpy(), part['base'].shape[1]

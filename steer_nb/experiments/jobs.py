@@ -101,5 +101,4 @@ def notebook_defaults() -> dict:
     "The values of run_exp's parameters cell: the default job's, which it repeats as plain literals."
     spec = load_job(default_job)
     module = importlib.import_module(experiments[spec['experiment']])
-    plain = {k: v[1] if isinstance(v, tuple) else v for k, v in module.defaults.items()}
-    return dict(job=default_job) | plain | spec['params']
+    return dict(job=default_job) | check_params({}, module.defaults) | spec['params']

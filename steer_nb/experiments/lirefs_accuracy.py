@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 from ..core import SteerError, progress, stable_hash, suggest
-from ..data.choices import answer_of, prompt_of
+from ..data.choices import solved
 from ..data.shots import grade, shot_prompts
 from ..evals.depth_effects import Place, everywhere, kl, local_norms, next_logits, place, place_edits, perturbation_note, token_targets
 from ..evals.effects import option_entropy
-from ..evals.scoring import Questions, _score_plain, _score_tree, decide, questions, unconditional
-from ..evals.statistics import control_p, flips, holm, mark_chosen, paired_effect
+from ..evals.scoring import Questions, _score_plain, _score_tree, decide, pick_questions, questions, unconditional
+from ..evals.statistics import against_controls, flips, mark_chosen, paired_effect
 from ..evals.sweeps import sweep
 from .pas_verdicts import calibrated_table, effect_at, judge
 from ..models.edits import Edit
 from ..models.loading import LM, encode, log_probs, sites_of
+from ..models.replay import NoReplay
 from ..models.tracing import default_budget, generate
 
 # %% ../../nbs/experiments/02b_lirefs_accuracy.ipynb #770ec17a
@@ -86,10 +87,9 @@ class Exam:
             g = grade(self.items, said.text.tolist(), self.reader)
             return g[['right', 'parsed']].to_numpy(np.float32)
         per_item = any(e.coef.ndim > 0 for e in edits)
-        if self.lm.anatomy.loop is None and not per_item:
+        if not per_item:
             try: return _score_tree(self.lm, self.q, edits, default_budget(self.lm), '')
-            except SteerError as e:
-                if 'plain path' not in str(e): raise
+            except NoReplay: pass
         return _score_plain(self.lm, self.q, edits, default_budget(self.lm), '')
 
 def exam(
@@ -102,10 +102,7 @@ def exam(
     if p['scoring'] == 'generate':
         texts = shot_prompts(items, {'': shots} if shots else None, p['format'], p['cot'])
         return Exam(lm, items, 'generate', None, encode(lm, texts, chat=p['chat']), p['reader'], p['max_new_tokens'])
-    say, prefix = prompt_of(p['scoring']), ''
-    for s in shots or []:
-        row = pd.Series(s)
-        prefix += f"{say(row)} {answer_of(row, p['scoring'])}\n\n"
+    prefix = ''.join(solved(pd.Series(s), p['scoring']) for s in shots or [])
     q = questions(lm, items, p['scoring'], p['chat'], prefix)
     return Exam(lm, items, p['scoring'], q, q.prompts)
 
@@ -122,7 +119,7 @@ def make_grid(
 def _quick(x: Exam, p: dict, sites) -> bool:
     "Can the cells share their beginnings?"
     kinds = {s.kind for s in sites_of(x.lm, list(sites))}
-    return x.q is not None and x.lm.anatomy.loop is None and p['op'] == 'add' and p['place'] == 'one' and kinds <= {'resid_pre', 'resid_post'} and len(kinds) == 1
+    return x.q is not None and p['op'] == 'add' and p['place'] == 'one' and kinds <= {'resid_pre', 'resid_post'} and len(kinds) == 1
 
 def run_cells(
     x: Exam,
@@ -169,6 +166,8 @@ def chosen_cells(grid: pd.DataFrame) -> pd.DataFrame:
     g = grid[grid.chosen & (grid.strength != 0)]
     return g[['kind', 'draw', 'site', 'layer', 'strength']].drop_duplicates().reset_index(drop=True)
 
+def _columns(cells: pd.DataFrame) -> dict[tuple, int]: return {tuple(c): k for k, c in enumerate(cells[['kind', 'draw', 'site', 'strength']].itertuples(index=False))}
+
 def test_table(
     items: pd.DataFrame,     # test items; several times below each other for several initial states
     grid: pd.DataFrame,      # with the choices
@@ -176,7 +175,7 @@ def test_table(
     right0: np.ndarray, right: np.ndarray,  # (items,), (items, cells)
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # effects, on the other subset, flips
     "The chosen cells' effects on the test items."
-    y, at, rows, cross, moved = items.reasoning.to_numpy(bool), {tuple(c): k for k, c in enumerate(cells[['kind', 'draw', 'site', 'strength']].itertuples(index=False))}, [], [], []
+    y, at, rows, cross, moved = items.reasoning.to_numpy(bool), _columns(cells), [], [], []
     for c in grid[grid.chosen].itertuples():
         after = right0 if c.strength == 0 else right[:, at[c.kind, c.draw, c.site, c.strength]]
         for subset in GOALS:
@@ -186,28 +185,17 @@ def test_table(
                 rows.append(dict(method=c.method, kind=c.kind, draw=c.draw, site=c.site, layer=c.layer, strength=c.strength, **row, validation_delta=c.delta, winners_curse=c.delta - row['effect']))
                 if c.kind == 'vector': moved.append(flips(right0[own], after[own], items.id[own].tolist(), c.method))
             elif c.kind == 'vector': cross.append(dict(chosen_for=c.method, subset=subset, site=c.site, strength=c.strength, **row))
-    t = pd.DataFrame(rows)
-    ours = t.kind == 'vector'
-    for kind in ('random', 'shuffled'):
-        t.loc[ours, f'p_{kind}'] = [control_p(r.effect, t[(t.method == r.method) & (t.kind == kind)].effect.tolist()) for r in t[ours].itertuples()]
-    t.loc[ours, 'p_holm'] = holm(t[ours].p)
-    return t, pd.DataFrame(cross), pd.concat(moved, ignore_index=True)
+    return against_controls(pd.DataFrame(rows)), pd.DataFrame(cross), pd.concat(moved, ignore_index=True)
 
 # %% ../../nbs/experiments/02b_lirefs_accuracy.ipynb #9024308f
-def _prior(x: Exam) -> np.ndarray:
-    "Log-probability of every answer without its question."
-    if x.lm.anatomy.loop is None: return unconditional(x.lm, x.items)
-    return _score_plain(x.lm, questions(x.lm, x.items.assign(question='Answer:', context='', form='continuation'), 'cloze'), [], default_budget(x.lm), '')
-
 def calibrate(
     select: Exam, test: Exam,
     grid: pd.DataFrame, sel: tuple, cells: pd.DataFrame, tst: tuple,  # (unsteered, steered) answers of both splits; `cells` are those of the test
 ) -> pd.DataFrame:  # one row per goal whose choice steers
     "Effects between calibrated arms."
     if select.q is None: return pd.DataFrame(columns=['method', 'effect', 'low', 'high'])
-    from steer_nb.evals.scoring import pick_questions
-    at, rows = {tuple(c): k for k, c in enumerate(cells[['kind', 'draw', 'site', 'strength']].itertuples(index=False))}, []
-    prior = [_prior(x) for x in (select, test)] if select.scoring == 'cloze' else None
+    at, rows = _columns(cells), []
+    prior = [unconditional(x.lm, x.items) for x in (select, test)] if select.scoring == 'cloze' else None
     every = grid[grid.method == GOALS[0]].reset_index(drop=True)
     for c in grid[grid.chosen & (grid.kind == 'vector') & (grid.strength != 0)].itertuples():
         mine = [np.flatnonzero(x.items.reasoning.to_numpy(bool) == (c.method == 'reasoning')) for x in (select, test)]

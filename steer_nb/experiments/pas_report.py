@@ -18,14 +18,14 @@ import pandas as pd
 from scipy import stats
 
 # %% ../../nbs/experiments/02_pas_report.ipynb #fb25d150
-from ..core import RunError, SteerError, file_sha256, read_json, read_table, runs_dir, stable_hash
+from ..core import RunError, SteerError, check_params, file_sha256, read_json, read_table, runs_dir, stable_hash
 from ..evals.seeds import CATEGORIES, CELL, MIN_SEEDS, category, paper_interval, rollup, seed_intervals, _t_interval
 from ..evals.statistics import adjusted
 from .pas import defaults
 from ..plots import _BLUE, _GREY, _ORANGE, _heading, _need, _pp
 
 # %% ../../nbs/experiments/02_pas_report.ipynb #22dcc64b
-_PLAIN = {k: v[1] if isinstance(v, tuple) else v for k, v in dict(site='resid_post', icl_k=0).items()} | {k: v[1] if isinstance(v, tuple) else v for k, v in defaults.items()}
+_PLAIN = check_params({}, defaults)
 _NOT_SETTING = ('model', 'benchmark', 'seed', 'methods', 'n_controls', 'unrelated', 'n_unrelated', 'n_texts', 'n_generations', 'max_new_tokens')
 
 def _setting(params:dict)->dict:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..evals.scoring import Questions, decide
-from ..evals.statistics import calibrated, control_p, fit_letter_bias, fit_prior_weight, holm, paired_effect
+from ..evals.statistics import against_controls, calibrated, fit_letter_bias, fit_prior_weight, paired_effect
 
 # %% ../../nbs/experiments/00b_pas_verdicts.ipynb #6cc28cf7
 def effect_at(after, before, groups, strength: float) -> dict:
@@ -32,12 +32,7 @@ def effects_table(
         e = effect_at(right[:, k], right0, groups, c.strength)
         rows.append(dict(method=c.method, kind=c.kind, draw=c.draw, layer=c.layer, strength=c.strength, accuracy=right[:, k].mean(), base_accuracy=right0.mean(), **e,
                          validation_delta=c.delta, winners_curse=c.delta - e['effect']))
-    t = pd.DataFrame(rows)
-    ours = t.kind == 'vector'
-    for kind in ('random', 'shuffled'):
-        t.loc[ours, f'p_{kind}'] = [control_p(r.effect, t[(t.method == r.method) & (t.kind == kind)].effect.tolist()) for r in t[ours].itertuples()]
-    t.loc[ours, 'p_holm'] = holm(t[ours].p)
-    return t
+    return against_controls(pd.DataFrame(rows))
 
 def calibrated_table(
     q_val: Questions, q_test: Questions, chosen: pd.DataFrame,     # the methods' own chosen cells
