@@ -183,6 +183,7 @@ def sweep(
     desc: str = 'sweep',     # label of the progress bar
 ) -> tuple[np.ndarray, np.ndarray, dict]:  # unsteered (items, choices), steered (items, cells, choices), and cost
     "Log-probability of every choice of every item under every cell."
+    if rows is not None and not rows >= 1: raise SteerError(f'rows is {rows}; at least one token row must be in flight')
     got = Sweep.answer([Sweep(lm, q, cells, vectors, site, positions, rows, run, key, check, desc)])[0]
     if isinstance(got, SteerError): raise got
     return got

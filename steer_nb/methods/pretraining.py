@@ -158,6 +158,7 @@ class Plan:
     size:int = 64 # items in a batch
     extra:Corpus|None = None # another mix, to add to every batch
     extra_size:int = 0 # items of it
+    later:Corpus|None = None # what is added instead once the steps `alone` are over; None: the same mix
     alone:int = 0 # steps at the start with `size` items of the other mix and nothing else
     lr:float = 2e-3 # at its highest
     warmup:float = .05 # share of the steps
@@ -174,9 +175,9 @@ class Plan:
     slack:float = .2 # of `length_groups`; a fast device wants few groups
 
     def __post_init__(self):
-        for k in ('corpus', 'extra'):
+        for k in ('corpus', 'extra', 'later'):
             if isinstance(v := getattr(self, k), dict): object.__setattr__(self, k, Corpus(**v))
-        if (self.extra_size or self.alone) and not self.extra:
+        if (self.extra_size or self.alone or self.later) and not self.extra:
             raise SteerError(f'extra_size is {self.extra_size} and alone {self.alone} without a corpus `extra`; give one')
         object.__setattr__(self, 'betas', tuple(self.betas))
         if self.precision not in ('fp32', 'bf16'): raise suggest(self.precision, ('fp32', 'bf16'), 'precision')
@@ -203,8 +204,9 @@ def twin_plan(
 )->Plan:
     "How a twin is trained."
     if name not in TWINS: raise suggest(name, TWINS, 'twin')
-    facts = Corpus(levels=(1, 0, 0, 0, 0), facts=(0, 1, 0), direct=0, stream=999 + seed)
-    mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, extra_size=32, seed=seed)
+    drill = dict(levels=(1, 0, 0, 0, 0), direct=0, stream=999 + seed)
+    facts, later = Corpus(facts=(0, 1, 0), **drill), Corpus(facts=(.3, .4, .3), **drill)
+    mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, later=later, extra_size=32, seed=seed)
     return Plan(**(mix | _plans[name] | changes))
 
 # %% ../../nbs/methods/02_pretraining.ipynb #f57d8e7a
@@ -215,7 +217,7 @@ class _Batches:
     def __len__(self)->int: return self.plan.steps
     def __getitem__(self, step:int)->list[dict]:
         p = self.plan
-        mix = ((p.extra, p.size),) if step < p.alone else ((p.corpus, p.size), (p.extra, p.extra_size))
+        mix = ((p.extra, p.size),) if step < p.alone else ((p.corpus, p.size), (p.later or p.extra, p.extra_size))
         parts = [training_batch(c, step, n) for c, n in mix if n]
         width = max(b['labels'].shape[1] for b in parts)
         fill = dict(input_ids=0, attention_mask=0, labels=-100)
