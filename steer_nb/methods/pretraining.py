@@ -194,8 +194,8 @@ class Plan:
         return self.lr*(self.floor + (1 - self.floor)*(1 + np.cos(np.pi*part))/2)
 
 # %% ../../nbs/methods/02_pretraining.ipynb #437545fe
-_plans = dict(looped=dict(lr=2e-3, alone=600, steps=2400), plain=dict(lr=3e-3, alone=350, steps=2000),
-              deep=dict(lr=2e-3, alone=350, steps=2000))
+_plans = dict(looped=dict(lr=2e-3, alone=600, steps=2400), plain=dict(lr=3e-3, alone=350, steps=2400),
+              deep=dict(lr=2e-3, alone=350, steps=2400))
 
 def twin_plan(
     name:str, # one of `TWINS`
@@ -205,8 +205,8 @@ def twin_plan(
     "How a twin is trained."
     if name not in TWINS: raise suggest(name, TWINS, 'twin')
     drill = dict(levels=(1, 0, 0, 0, 0), direct=0, stream=999 + seed)
-    facts, later = Corpus(facts=(0, 1, 0), **drill), Corpus(facts=(.3, .4, .3), **drill)
-    mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, later=later, extra_size=32, seed=seed)
+    facts, later = Corpus(facts=(0, 1, 0), **drill), Corpus(facts=(.15, .7, .15), **drill)
+    mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, later=later, extra_size=48, seed=seed)
     return Plan(**(mix | _plans[name] | changes))
 
 # %% ../../nbs/methods/02_pretraining.ipynb #f57d8e7a
