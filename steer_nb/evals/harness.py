@@ -28,7 +28,7 @@ def has_harness() -> bool:
     return importlib.util.find_spec('lm_eval') is not None
 
 def _need_harness() -> None:
-    if not has_harness(): raise SteerError("lm-evaluation-harness is not installed: pip install 'steer_nb[lm_eval]' (or lm-eval==0.4.13)")
+    if not has_harness(): raise SteerError("lm-evaluation-harness is not installed: pip install 'steer_nb[lm-eval]' (or lm-eval==0.4.13)")
 
 @cache
 def steer_class() -> type:
