@@ -134,7 +134,8 @@ def perturbation_note(
     "How large an edit is, in words."
     if not norm > 0: raise SteerError(f'the state has length {norm}: there is nothing to compare with')
     what = 'a unit vector' if abs(size) == 1 else f'a vector of length {abs(size):.3g}'
-    return f'adding {what} to a residual of norm {norm:.3g} is a {100 * abs(size) / norm:.2g} % perturbation'
+    share = 100 * abs(size) / norm
+    return f'adding {what} to a residual of norm {norm:.3g} is a {share:{".2g" if share < 99.5 else ".0f"}} % perturbation'
 
 def local_norms(
     lm: LM,
