@@ -12,6 +12,7 @@ _home = dict(
     random_directions='methods.directions', shuffled_signs='methods.directions',
     score='evals.scoring', picks='evals.scoring', sweep='evals.sweeps', paired_effect='evals.statistics',
     RavenConfig='models.raven_config', RavenForCausalLM='models.raven', RecurrentCache='models.recurrence',
+    OuroConfig='models.ouro_config', OuroForCausalLM='models.ouro',
     run_job='experiments.jobs', list_jobs='experiments.jobs',
 )
 __all__ = list(_home)
@@ -39,13 +40,13 @@ class _Promise:
         load = spec.loader.exec_module
         def exec_module(module):
             load(module)
-            import steer_nb.models.raven_config
+            import steer_nb.models.ouro_config, steer_nb.models.raven_config
         spec.loader.exec_module = exec_module
         return spec
 
 def _register():
     import sys
-    if _auto in sys.modules: import steer_nb.models.raven_config
+    if _auto in sys.modules: import steer_nb.models.ouro_config, steer_nb.models.raven_config
     else: sys.meta_path.insert(0, _Promise)
 
 _register()

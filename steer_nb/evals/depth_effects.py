@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['operators', 'Targets', 'letter_targets', 'token_targets', 'leads', 'Place', 'place', 'everywhere', 'place_edits',
            'perturbation_note', 'local_norms', 'perturbation_report', 'next_logits', 'kl', 'check_objective', 'slopes',
-           'logit_tangents', 'fisher_kl', 'check_same_start', 'depth_effects', 'effect_table', 'over_starts']
+           'logit_tangents', 'fisher_kl', 'check_same_start', 'outcomes', 'depth_effects', 'effect_table',
+           'over_starts']
 
 # %% ../../nbs/evals/09_depth_effects.ipynb #a015fb58
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from ..methods.moments import starting_from
 from ..models.edits import Edit, bind, edit, where_of
 from ..models.engines import _hooks, _Stop, _Visit, check_touched
 from ..models.loading import LM, check_length, encode, forward_kwargs, make_batch, sites_of, token_batches, unembed
+from ..models.replay import NoReplay, make_tree, prefill, replay
 from ..models.tracing import capture, default_budget
 
 # %% ../../nbs/evals/09_depth_effects.ipynb #984e2d11
@@ -132,7 +134,8 @@ def perturbation_note(
     "How large an edit is, in words."
     if not norm > 0: raise SteerError(f'the state has length {norm}: there is nothing to compare with')
     what = 'a unit vector' if abs(size) == 1 else f'a vector of length {abs(size):.3g}'
-    return f'adding {what} to a residual of norm {norm:.3g} is a {100 * abs(size) / norm:.2g} % perturbation'
+    share = 100 * abs(size) / norm
+    return f'adding {what} to a residual of norm {norm:.3g} is a {share:{".2g" if share < 99.5 else ".0f"}} % perturbation'
 
 def local_norms(
     lm: LM,
@@ -281,6 +284,50 @@ def _where(lm: LM, p: Place) -> dict:
     if len(spots) != 1 or not 0 <= spots[0].depth < lm.n_depths or spots[0].name in ('injected', 'init_state'): return dict(depth=-1, stage='', block=-1, step=-1)
     return {k: x.item() if hasattr(x, 'item') else x for k, x in lm.depths.iloc[spots[0].depth][['depth', 'stage', 'block', 'step']].items()}
 
+def _subset(t: Targets, rows: list[int]) -> Targets:
+    take = lambda x: None if x is None else [x[i] for i in rows]
+    return Targets(*map(take, (t.names, t.ids, t.gold, t.others)))
+
+def _mine(e: Edit, rows: list[int]) -> Edit:
+    "An edit whose values per prompt are those of some prompts, as a row for one cell of a replay."
+    return e if e.coef.ndim == 0 else replace(e, coef=e.coef[rows][None])
+
+@torch.no_grad()
+def outcomes(
+    lm: LM,
+    t: Targets,
+    cells: list[list[Edit]],  # edits of each cell, as `place_edits` makes them
+    z0: Tensor,               # (prompts, vocabulary) unsteered
+    method: str | None = None,  # 'replay' or 'plain'; replay where the model allows it if not given
+) -> tuple[Tensor, Tensor]:   # (cells, prompts) leads and KL
+    "What every cell does to every prompt, from one pass over the prompts and the blocks that an edit can change."
+    if method not in (None, 'replay', 'plain'): raise suggest(method, ['replay', 'plain'], 'method')
+    try:
+        if method != 'plain' and cells: return _replayed(lm, t, cells, z0)
+    except NoReplay:
+        if method: raise
+    zs = [next_logits(lm, t, edits) for edits in cells]
+    return tuple(torch.stack([f(z) for z in zs]) if zs else torch.zeros(0, len(t)) for f in (lambda z: leads(z, t), lambda z: kl(z0, z)))
+
+def _replayed(lm: LM, t: Targets, cells: list, z0: Tensor) -> tuple[Tensor, Tensor]:
+    lead, far = torch.zeros(len(cells), len(t)), torch.zeros(len(cells), len(t), dtype=torch.float64)
+    whole = any(e.positions != 'last' for edits in cells for e in edits)
+    for n, rows in enumerate(_batches(lm, t)):
+        mine, prefix = _subset(t, rows), prefill(lm, make_tree(lm, [t.ids[i] for i in rows], whole=whole))
+        step = max(1, default_budget(lm) // (prefix.tree.tail * len(rows)))
+        for some in (range(len(cells))[k:k + step] for k in range(0, len(cells), step)):
+            final = replay(lm, prefix, [(_mine(e, rows), [j]) for j, k in enumerate(some) for e in cells[k]])[:, :, prefix.tree.last]
+            for j, k in enumerate(some):
+                z = unembed(lm, final[:, j]).cpu()
+                lead[k, rows], far[k, rows] = leads(z, mine), kl(z0[rows], z)
+        if n == 0: _check_replay(lm, _subset(t, rows[:1]), [_mine(e, rows[:1]) for e in cells[-1]], float(lead[-1, rows[0]]))
+    return lead, far
+
+def _check_replay(lm: LM, one: Targets, edits: list, found: float) -> None:
+    "The last cell on one prompt, the plain way; an error if it differs by more than rounding."
+    want = float(leads(next_logits(lm, one, [replace(e, coef=e.coef.flatten()) if e.coef.ndim else e for e in edits]), one))
+    if abs(want - found) > (1e-3 if lm.dtype == torch.float32 else .25) * max(1., abs(want)): raise SteerError(f'a replayed edit gives a lead of {found:.4g}, a plain pass {want:.4g} on {lm.name}: run doctor(lm), and report the model')
+
 def depth_effects(
     lm: LM,
     t: Targets,
@@ -290,6 +337,7 @@ def depth_effects(
     positions='last',         # as in `edit`
     predict: bool = True,     # also the gradient and the second-order KL
     desc: str = '',           # a progress bar with this label
+    *, method: str | None = None,  # as in `outcomes`
 ) -> pd.DataFrame:            # per place, operator, strength and prompt: share, before, after, kl, gradient, kl2
     "What edits do to leads and next-token distributions, and what the predictions say."
     check_same_start(lm, t.ids[:2])
@@ -299,14 +347,16 @@ def depth_effects(
     ends = np.cumsum([len(p.sites) for p in places])
     slope = {op: slopes(lm, t, places, op, positions, norms=norms) if predict else None for op in ops}
     cells = [(k, op) for k in range(len(places)) for op in ops]
+    at = {(k, op, s): i for i, (k, op, s) in enumerate((k, op, s) for k, op in cells for s in dict.fromkeys(strengths) if s)}
+    done = outcomes(lm, t, [place_edits(places[k], op, s, positions, norms) for k, op, s in at], z0, method)
     for k, op in progress(cells, desc=desc, unit='place') if desc else cells:
         p, comp = places[k], along[ends[k] - len(places[k].sites):ends[k]]
         second = fisher_kl(*logit_tangents(lm, t, p, op, positions, norms)) if predict else None
         size = torch.stack([dict(add=1 / norms[s], add_local=torch.ones(len(t)), ablate=c.abs() / norms[s], amplify=c.abs() / norms[s])[op] for s, c in zip(p.sites, comp)]).mean(0)
         for s in strengths:
-            z = next_logits(lm, t, place_edits(p, op, s, positions, norms)) if s else z0
-            rows.append(pd.DataFrame(dict(place=p.name, **_where(lm, p), op=op, strength=float(s), id=t.names, share=(abs(s) * size).numpy(), before=before.numpy(), after=leads(z, t).numpy(),
-                                          kl=kl(z0, z).numpy(), gradient=(s * slope[op][k]).numpy() if predict else np.nan, kl2=(s ** 2 * second).numpy() if predict else np.nan)))
+            after, far = (x[at[k, op, s]] for x in done) if s else (before, torch.zeros(len(t)))
+            rows.append(pd.DataFrame(dict(place=p.name, **_where(lm, p), op=op, strength=float(s), id=t.names, share=(abs(s) * size).numpy(), before=before.numpy(), after=after.numpy(),
+                                          kl=far.numpy(), gradient=(s * slope[op][k]).numpy() if predict else np.nan, kl2=(s ** 2 * second).numpy() if predict else np.nan)))
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/evals/09_depth_effects.ipynb #41fd63ba

@@ -28,7 +28,7 @@ def has_harness() -> bool:
     return importlib.util.find_spec('lm_eval') is not None
 
 def _need_harness() -> None:
-    if not has_harness(): raise SteerError("lm-evaluation-harness is not installed: pip install 'steer_nb[lm_eval]' (or lm-eval==0.4.13)")
+    if not has_harness(): raise SteerError("lm-evaluation-harness is not installed: pip install 'steer_nb[lm-eval]' (or lm-eval==0.4.13)")
 
 @cache
 def steer_class() -> type:
@@ -150,6 +150,7 @@ def _arm(model, loaded: dict, chat, seed: int, options: dict) -> dict:
 
 def _load_tasks(tasks, num_fewshot: int | None, include) -> dict:
     "Task objects, with the number of few-shot examples set as the harness's own runner does."
+    if gone := [t for t in tasks if isinstance(t, str) and t.endswith(('.yaml', '.yml')) and not Path(t).is_file()]: raise SteerError(f'no such task file: {gone[0]}')
     local = _manager(include, False)
     named = [t for t in tasks if isinstance(t, str) and t not in local.all_tasks and not Path(t).is_file()]
     manager = _manager(include, True) if named else local

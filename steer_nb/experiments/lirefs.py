@@ -27,6 +27,7 @@ from ..methods.directions import Direction, save_pretrained
 from ..methods.moments import continued, direction_methods, fit_directions, label_moments, load_moments, nearest_tokens, save_moments, stability_over_starts, starting_from
 from ..models.loading import LM, at_steps, fingerprint, load_model, sites_of
 from ..models.tracing import capture
+from ..depth_plots import contraction_chart, depth_effects_chart
 from ..plots import effects_chart, flips_chart, grid_heatmap, layer_curve, side_effects_chart
 from ..runs import Run, open_run, source_digest
 
@@ -185,6 +186,7 @@ def _possible(lm: LM, p: dict) -> tuple[list[str], dict]:
     sites, parts = resolve_sites(lm, p['depths']), _split(lm, p)
     if len({s.tap.width for s in sites_of(lm, sites)}) > 1: raise SteerError(f'the depths {sites} have states of different widths: run them apart')
     if lm.anatomy.loop is None and (len(p['starts']) > 1 or p['num_steps']): raise SteerError(f'{lm.name} is not looped: it has no initial state to vary (starts) and no num_steps')
+    if len(p['starts']) > 1 and not hasattr(getattr(lm.model, 'config', None), 'init_seed'): raise SteerError(f'{lm.name} draws no initial state: give one start')
     for s in sites: place_at(lm, p['place'], s, torch.ones(sites_of(lm, s)[0].tap.width))
     asked = not {'effects', 'accuracy'}.isdisjoint(p['actions'])
     bare = [i for k in ('select', 'test') for i, c in zip(parts[k].id, parts[k].choices) if not len(c)]
@@ -340,7 +342,10 @@ def tables(
 def charts(t: dict) -> dict:
     "A chart for each table that has one."
     out = {}
-    if 'effect_table' in t: out['depths'] = layer_curve(t['effect_table'].assign(curve=lambda e: e.subset + ', ' + e.strength.map('{:g}'.format)), 'depth', 'effect', 'curve', "change of the right answer's lead (logits)")
+    if 'effect_table' in t and t['effect_table'].gradient.notna().any(): out['depths'] = depth_effects_chart(t['effect_table'])
+    elif 'effect_table' in t: out['depths'] = layer_curve(t['effect_table'].assign(curve=lambda e: e.subset + ', ' + e.strength.map('{:g}'.format)), 'depth', 'effect', 'curve', "change of the right answer's lead (logits)")
+    if 'contraction' in t:
+        out |= {f'contraction_{v}': contraction_chart(t['contraction'], v) for v in ('kept', 'relative') if t['contraction'][v].notna().any()}
     if 'grid' in t and t['grid'].groupby('layer').site.nunique().max() == 1: out['grid'] = grid_heatmap(t['grid'])
     if 'tests' in t: out |= dict(effects=effects_chart(t['tests']), flips=flips_chart(t['flips']), side_effects=side_effects_chart(t['side_effects']))
     return out

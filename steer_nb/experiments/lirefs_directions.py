@@ -25,12 +25,15 @@ from ..models.tracing import Moments, stream
 # %% ../../nbs/experiments/02a_lirefs_directions.ipynb #ea404d67
 def resolve_sites(
     lm: LM,
-    depths: list,     # fractions of the depth, depth numbers, or site names; a step may be a fraction (resid_post.core.0@.5)
+    depths: list,     # fractions of the depth, depth numbers, places (core.2@5) or site names; a step may be a fraction (resid_post.core.0@.5)
 ) -> list[str]:       # canonical site names, in the given order
     "Site names of the depths that a job asks for."
-    out, n = [], lm.n_depths
+    out, n, stages = [], lm.n_depths, {s for s, *_ in lm.anatomy.schedule} | {'core'}
     for x in depths:
-        text = str(int(x) if isinstance(x, float) and x == int(x) else x).strip()
+        text = (f'{x:.0f}' if isinstance(x, float) and x.is_integer() else str(x)).strip()
+        if isinstance(x, (bool, type(None))) or isinstance(x, float) and not np.isfinite(x) or not text or not re.match(r'[a-z]', text) and not re.fullmatch(r'-?\d+|0?\.\d+', text):
+            raise SteerError(f'depth {x!r}: give a depth number, a fraction below 1, a place (core.2@5) or a site name (resid_post.core.2@5)')
+        if re.split(r'[.@]', text)[0] in stages: text = f'resid_post.{text}'
         if re.fullmatch(r'-?\d+', text): text = f'resid_post.{text}'
         elif re.fullmatch(r'0?\.\d+', text): text = f'resid_post.{min(round(float(text) * n), n - 1)}'
         elif m := re.fullmatch(r'(.+)@(0?\.\d+)', text): text = f'{m[1]}@{int(float(m[2]) * lm.num_steps)}'

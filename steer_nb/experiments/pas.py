@@ -27,7 +27,8 @@ from .pas_vectors import entering, fit_vectors, grid_vectors, methods, read_site
 from .pas_verdicts import calibrated_table, compare_tuned, effect_at, effects_table, finding
 from ..methods.directions import make_direction, save_pretrained, units_known
 from ..models.edits import Edit, bind, edit
-from ..models.loading import LM, encode, fingerprint, load_model, sites_of
+from ..models.loading import LM, at_steps, encode, fingerprint, load_model, sites_of
+from ..models.replay import _loop_of
 from ..plots import effects_chart, flips_chart, grid_heatmap, side_effects_chart
 from ..runs import Run, open_run, source_digest
 
@@ -44,7 +45,7 @@ defaults = dict(
     splits=[.5, .17, .33],       # train, validation, test
     methods=['PASf', 'iPASa', 'iPASwo'],  # also 'statement', 'pairs'
     pairs='',                    # csv file whose first two columns are positive and negative texts, for 'pairs'
-    layers=(list[float], [.35, .5, .65]),
+    layers=(list, [.35, .5, .65]),  # numbers, fractions of the depth, or places in a looped model (core.2@5)
     strengths=[.1, .2, .4],
     units='resid',               # 'resid', 'raw' (the paper's), 'unit'
     site='resid_post',           # kind of site, or the paper's word: 'residual', 'mlp', 'self_attn', 'post_attention_layernorm'
@@ -67,6 +68,7 @@ defaults = dict(
     n_generations=3,             # prompts continued before and after
     max_new_tokens=24,
     dtype=(str, None), revision=(str, None), quant=(str, None), trust_remote_code=False,
+    num_steps=(int, None),       # recurrence steps of a looped model
 )
 
 def check(params: dict) -> dict:
@@ -74,6 +76,7 @@ def check(params: dict) -> dict:
     p = check_params(params, defaults)
     for name, known in dict(scoring=('letters', 'cloze'), units=units_known, positions=('last', 'generated', 'all'), rule=('max', 'one_se'), search=('full', 'first_order', 'halving'), convention=('consistent', 'paper')).items():
         if p[name] not in known: raise suggest(p[name], known, name)
+    p['layers'] = [_layer(x) for x in p['layers']]
     for m in p['methods']:
         if m not in methods: raise suggest(m, methods, 'method')
     if ('pairs' in p['methods']) != bool(p['pairs']): raise SteerError("method 'pairs' and the parameter pairs (a csv file) go together: give both or neither")
@@ -89,18 +92,27 @@ def check(params: dict) -> dict:
     for name in ('methods', 'layers', 'strengths'):
         if not p[name]: raise SteerError(f'{name} is empty: give at least one')
     if not 0 < p['fraction'] <= 1: raise SteerError(f"fraction is {p['fraction']}; it must lie above 0 and not above 1")
-    for name, low in dict(max_samples=6, n_controls=0, n_unrelated=1, n_texts=1, n_generations=0, max_new_tokens=1, icl_k=0, sft_epochs=0, sft_rank=1, n_train=2, n_val=1, n_transfer=1).items():
+    for name, low in dict(max_samples=6, n_controls=0, n_unrelated=1, n_texts=1, n_generations=0, max_new_tokens=1, icl_k=0, sft_epochs=0, sft_rank=1, n_train=2, n_val=1, n_transfer=1, num_steps=1).items():
         if p[name] is not None and p[name] < low: raise SteerError(f'{name} is {p[name]}; it must be at least {low}')
     return p
 
-def resolve_layers(lm: LM, layers: list[float]) -> list[int]:
-    "Layer numbers; values between 0 and 1 are fractions of the depth."
+def _layer(x) -> float | str:
+    "A layer number or fraction, or the name of a place."
+    try: return float(x)
+    except (TypeError, ValueError): pass
+    if not isinstance(x, str) or not x.strip(): raise SteerError(f'layer {x!r} is neither a number nor a place such as core.2@5')
+    return x.strip()
+
+def resolve_layers(lm: LM, layers: list) -> list[int]:
+    "Depth numbers; values between 0 and 1 are fractions of the depth, texts places (core.2@5; core.2@* is each step by itself)."
+    out, texts = [], [x for x in layers if isinstance(x, str)]
+    if texts and lm.anatomy.loop is None: raise SteerError(f'layer {texts[0]!r} is a place in a looped model, and the blocks of {lm.name} run once: give a number')
     for x in layers:
-        if not 0 < x < 1 and x != int(x): raise SteerError(f'layer {x} is neither a whole number nor a fraction between 0 and 1')
-    out = sorted({int(round(x * lm.n_depths)) if 0 < x < 1 else int(x) for x in layers})
+        if not isinstance(x, str) and not 0 < x < 1 and x != int(x): raise SteerError(f'layer {x} is neither a whole number nor a fraction between 0 and 1')
+        out += [s.depth for s in sites_of(lm, f'resid_post.{x}')] if isinstance(x, str) else [int(round(x * lm.n_depths)) if 0 < x < 1 else int(x)]
     for x in out:
         if not 0 <= x < lm.n_depths: raise SteerError(f'layer {x} is out of range: {lm.name} has layers 0 to {lm.n_depths - 1}')
-    return out
+    return sorted(set(out))
 
 # %% ../../nbs/experiments/01_pas.ipynb #75debd1a
 def run(
@@ -109,7 +121,7 @@ def run(
 ) -> Run:      # the finished run; its directory holds tables, vectors and charts
     "Painless activation steering with its controls, from parameters to a run directory."
     p = _shrunk(params, lm)
-    return together([steps(lm or _load(p), p)])[0]
+    return together([steps(_ready(lm, p), p)])[0]
 
 def run_seeds(
     seeds: list[int],      # each splits the items, and draws its controls, in its own way
@@ -121,7 +133,7 @@ def run_seeds(
     if not seeds or len(set(seeds)) < len(seeds): raise SteerError(f'seeds must be different numbers, at least one; they are {seeds}')
     if 'seed' in params: raise SteerError("run_seeds takes seeds, not seed: for one seed use run")
     ps = [_shrunk(dict(pool=0) | params | dict(seed=s), lm) for s in seeds]
-    lm = lm or _load(ps[0])
+    lm = _ready(lm, ps[0])
     out = together([steps(lm, p, len(ps)) for p in ps])
     bad = {s: e for s, e in zip(seeds, out) if isinstance(e, SteerError)}
     if len(bad) == len(seeds): raise out[0]
@@ -133,7 +145,12 @@ def _shrunk(params: dict, lm: LM | None) -> dict:
     p = check(params)
     return p | {k: v for k, v in _small().items() if k not in params} if in_test() and lm is None and 'model' not in params else p
 
-def _load(p: dict) -> LM: return load_model(p['model'], revision=p['revision'], dtype=p['dtype'], quant=p['quant'], trust_remote_code=p['trust_remote_code'])
+def _ready(lm: LM | None, p: dict) -> LM:
+    "The model, at the steps that are asked for."
+    lm = lm or load_model(p['model'], revision=p['revision'], dtype=p['dtype'], quant=p['quant'], trust_remote_code=p['trust_remote_code'])
+    if p['num_steps'] is None: return lm
+    if lm.anatomy.loop is None: raise SteerError(f'num_steps is {p["num_steps"]}, but {lm.name} is not looped: leave it out')
+    return at_steps(lm, p['num_steps'])
 
 def _small() -> dict:
     "What a test run shrinks to."
@@ -149,8 +166,9 @@ def steps(
     seed_all(p['seed'])
     layers = resolve_layers(lm, p['layers'])
     others = _possible(lm, p, layers)
-    with open_run('pas', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), source=source_digest()) | _files(p)) as r:
+    with open_run('pas', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), source=source_digest()) | _files(p) | _looped(lm)) as r:
         r.beside = beside
+        if lm.anatomy.loop is not None: r.part('depths', lambda: lm.depths)
         parts = _data(r, p)
         prefix, train = yield from _examples(r, lm, p, parts)
         q = {s: questions(lm, parts[s], p['scoring'], p['chat'], prefix) for s in ('val', 'test')}
@@ -164,6 +182,7 @@ def steps(
         yield from _side(r, lm, p, parts['test'], vectors, out, others)
         table, text = finding(out['tests'], out['calibrated'], p, out['priors'])
         r.part('verdicts', lambda: table)
+        text += _places(lm, layers)
         r.log(text)
         _charts(r)
         r.finish(finding=text, cost=cost, side_by_side=beside, verdicts=table.set_index('method').verdict.to_dict())
@@ -174,14 +193,25 @@ def _files(p: dict) -> dict:
     paths = {f for f in (p['benchmark'], p['unrelated'], p['pairs'], *p['transfer']) if f and Path(f).is_file()}
     return dict(files={f: file_sha256(f, 16) for f in sorted(paths)}) if paths else {}
 
+def _looped(lm: LM) -> dict: return {} if lm.anatomy.loop is None else dict(num_steps=lm.num_steps)
+
+def _places(lm: LM, layers: list[int]) -> str:
+    "What the layer numbers of a looped model mean."
+    if lm.anatomy.loop is None: return ''
+    at = [f"{l} is {lm.depths.site[l].removeprefix('resid_post.')}" for l in layers]
+    return f'\nLayers are depths of the unrolled pass of {lm.num_steps} steps: {", ".join(at)}.'
+
 def _pool(p: dict) -> int: return p['seed'] if p['pool'] is None else p['pool']
 
 def _possible(lm: LM, p: dict, layers: list[int]) -> dict[str, pd.DataFrame]:
     "Refuse what can be refused before hours of work; the other tasks' items."
-    if lm.anatomy.loop is not None: raise SteerError(f'{lm.name} is looped, and the grid of this experiment is for models whose blocks run once: take another model')
+    _loop_of(lm)  # refuses a looped model that cannot be run again from the middle
+    if lm.anatomy.loop is not None and p['convention'] == 'paper': raise SteerError(f"convention='paper' reads what a block reads, and in {lm.name}, which is looped, that need not be what the block before left: use 'consistent'")
+    if lm.anatomy.loop is not None and p['sft_epochs']: raise SteerError(f'sft_epochs is {p["sft_epochs"]}, and {lm.name} is looped: fine-tuning beside steering is for models whose blocks run once')
     for l in layers:
         s = sites_of(lm, f"{p['site']}.{l}")[0]
         bind(lm, edit(s.name, torch.ones(s.tap.width)))
+    if p['n_generations'] and not hasattr(lm.model, 'generate'): raise SteerError(f'{lm.name} is no model of transformers and cannot generate: give n_generations=0')
     if p['pairs']: read_pairs(p['pairs'])
     neutral_texts(p['n_texts'])
     if p['n_generations'] and p['max_new_tokens'] >= lm.context: raise SteerError(f"max_new_tokens is {p['max_new_tokens']}; the context of {lm.name} is {lm.context}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..core import SteerError, suggest
 from .embedded import _embedded, check_gguf, embedded_path, twin_names, twin_path
-from .tiny import tiny, tiny_looped, tiny_raven, tiny_tokenizer
+from .tiny import tiny, tiny_looped, tiny_ouro, tiny_raven, tiny_tokenizer
 from .sites import Anatomy, Spot, depth_table, dissect, resolve, site_table, unroll
 
 # %% ../../nbs/models/03_loading.ipynb #0fa51950
@@ -130,9 +130,10 @@ def load_model(
 
 # %% ../../nbs/models/03_loading.ipynb #d0eba37d
 def _tiny(source: str) -> nn.Module:
-    "A random model for trials and tests: 'tiny', 'tiny/gemma2', 'tiny/looped', 'tiny/raven'."
+    "A random model for trials and tests: 'tiny', 'tiny/gemma2', 'tiny/looped', 'tiny/raven', 'tiny/ouro'."
     family = source.partition('/')[2] or 'llama'
-    return tiny_looped() if family == 'looped' else tiny_raven() if family == 'raven' else tiny(family)
+    made = dict(looped=tiny_looped, raven=tiny_raven, ouro=tiny_ouro)
+    return made[family]() if family in made else tiny(family)
 
 def _locate(source: str) -> tuple[Path | str, str]:
     "What a source string is: (path or Hub id, 'embedded' | 'folder' | 'gguf' | 'hub')."

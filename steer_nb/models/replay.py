@@ -337,7 +337,8 @@ def _edit_tail(e: Edit, x: Tensor, pick: Tensor) -> Tensor:
     v = e.vector.to(x.device)
     v = v[None, :, None] if v.ndim == 2 else v
     c = e.coef.to(x.device)
-    c = c if c.ndim == 0 else c[None, :, None, None] if e.op != 'clamp' else (c[None, :, None] if c.ndim == 2 else c)
+    if e.op == 'clamp': c = c[None, :, None] if c.ndim == 2 else c
+    elif c.ndim: c = c[None, :, None, None] if c.ndim == 1 else c.T[..., None, None]  # (cells,), or (cells, P)
     old = x[:, :, cols]
     new = torch.where(pick[:, cols][:, None, :, None].to(x.device), apply_op(e.op, old, v, c), old)
     return x.index_copy(2, cols, new)
@@ -364,7 +365,7 @@ def _bind_cells(lm: LM, prefix: Prefix, groups: list) -> list[_Bound]:
 def replay(
     lm: LM,
     prefix: Prefix,
-    groups: list[tuple[Edit, list[int]]],  # an edit and the cells it is done to, one row of the edit per cell
+    groups: list[tuple[Edit, list[int]]],  # an edit and the cells it is done to, one row of the edit per cell; a coefficient may be (cells, P), a number per prompt
 ) -> Tensor:                               # (P, cells, tail, d) after the final norm
     "The tail of every prompt under every cell's edits."
     if prefix.final is None: raise SteerError('this prefix was stopped early (until=...) and cannot be replayed')

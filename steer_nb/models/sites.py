@@ -429,6 +429,7 @@ def resolve(
         d = dict(embed=-1, final_norm=len(depths)).get(site.kind, start)
         order = (start - .5, t.when) if site.kind in ('injected', 'init_state') else (d, 0)  # after the last block before the loop
         return [Spot(site.kind, site.kind, d, t.call if t.call >= 0 else (num_steps or an.default_steps) + t.call, order, t)]
+    if site.stage == 'core' and an.loop: site = replace(site, stage=an.schedule[an.loop[0]][0])  # whatever the repeated stage is called
     hits = _match(site, depths)
     calls, spots = Counter(), []
     for i, (stage, block, step, path) in enumerate(depths):
