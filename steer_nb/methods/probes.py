@@ -114,7 +114,7 @@ def _discriminants(
     p = n / n.sum(-1, keepdim=True)
     root, full = p.sqrt()[..., None], val.mean()
     Z = sums / n[..., None].clamp_min(1) * root
-    if not full > 0: return torch.zeros_like(Z), p.log()
+    if not full > 0: return torch.zeros_like(Z) * s, p.log() + 0 * s[..., 0]
     tau = (full - Z.pow(2).sum((-1, -2), keepdim=True) / len(val)).clamp_min(_FLOOR * full)
     ZC = Z / ((1 - s) * val + s * tau)
     H = ZC @ Z.mT
@@ -209,7 +209,7 @@ def item_states(
     ids: np.ndarray,          # (items, positions) token ids, as of `align`
     sites,                    # site names; a bare kind means every depth
     context: Sequence[int] = (),  # ids to put before each item
-    batch_tokens: int = 8192, # per batch
+    batch_tokens: int = 2048, # per batch
 ) -> Callable:                # states(items, positions), with attributes `sites` and `width`
     "States of items, batch by batch."
     names, c = [s.name for s in sites_of(lm, sites)], len(context)
@@ -297,7 +297,7 @@ def probe_map(
     *, permutations: int = 0, permute: Sequence[str] | None = None,  # label sets to permute; None: all
     shrinkages: Sequence[float] = SHRINKAGES, folds: int = 5, seed: int = 0,
     keep: int = 512,          # items to choose the shrinkage on
-    budget_mb: float = 450.,  # memory for sums and test states
+    budget_mb: float = 200.,  # memory for sums and test states
     device: str = 'cpu',      # where sums and solves are
     desc: str = '',           # a progress bar with this label
 ) -> ProbeMap:
@@ -313,7 +313,9 @@ def probe_map(
     per, done = job.blocks(len(states.sites), budget_mb), []
     for at in progress(range(0, len(positions), per), desc=desc, unit='block') if desc else range(0, len(positions), per): done.append(job.block(positions[at:at + per]))
     sites, (pred, loss, s, right) = len(states.sites), zip(*done)
-    join = lambda parts: np.concatenate([p.reshape(*p.shape[:1], sites, -1, *p.shape[2:]) for p in parts], 2).reshape(len(parts[0]), sites*len(positions), *parts[0].shape[2:])
+    def join(parts):                                                         # blocks hold (sets, sites x their positions, ...)
+        whole = np.concatenate([p.reshape(len(p), sites, p.shape[1]//sites, *p.shape[2:]) for p in parts], 2)
+        return whole.reshape(len(whole), -1, *whole.shape[3:]) if whole.size else np.zeros((len(whole), len(positions)*sites, *whole.shape[3:]))
     right = join([r.transpose(1, 2, 0) for r in right]) / len(test)         # (sets, cells, permutations)
     cells = pd.DataFrame([dict(site=x, position=p) for x in states.sites for p in positions])
     null = permutations > 0
