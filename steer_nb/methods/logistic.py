@@ -15,29 +15,30 @@ from ..core import SteerError
 from .probes import LDA, Probe, _as_cells, _codes
 
 # %% ../../nbs/methods/04a_logistic.ipynb #678549b1
-def _turned(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    "States in the eigenbasis of their covariance, (cells, d) eigenvalues, (cells, d, d) vectors and (cells, d) means."
+def _turned(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    "Centred states in the eigenbasis of their covariance, (cells, d, n): items last, the layout of the fast products; vectors and means."
     mean = x.mean(1, dtype=torch.float64)
     x = x - mean[:, None].to(x)
-    val, vec = torch.linalg.eigh((x.mT @ x).double() / x.shape[1])
-    return x @ vec.to(x), val.clamp_min(0), vec, mean
+    vec = torch.linalg.eigh((x.mT @ x).double() / x.shape[1])[1]
+    return vec.mT.to(x).contiguous() @ x.mT, vec, mean
 
 def _loss(x: Tensor, hot: Tensor, w: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    "Objective per cell, its gradient, and the probabilities; `x` (cells, n, d), `hot` (n, K), `w` (cells, d + 1, K) with the intercept last."
-    z = torch.baddbmm(w[:, -1:], x, w[:, :-1])
-    z -= z.amax(-1, keepdim=True)
-    own = (z.mul(hot)).sum((1, 2))
+    "Objective per cell, its gradient, and the probabilities; `x` (cells, d, n), `hot` (K, n), `w` (cells, K, d + 1) with the intercept last."
+    n = hot.shape[1]
+    z = torch.baddbmm(w[..., -1:], w[..., :-1], x)
+    z -= z.amax(1, keepdim=True)
+    own = (z * hot).sum((1, 2))
     p = z.exp_()
-    total = p.sum(-1, keepdim=True)
-    f = (total.log().sum((1, 2)) - own) / len(hot) + ridge/2 * w[:, :-1].pow(2).sum((1, 2))
+    total = p.sum(1, keepdim=True)
+    f = (total.log().sum((1, 2)) - own) / n + ridge/2 * w[..., :-1].pow(2).sum((1, 2))
     p /= total
     r = p - hot
-    return f, torch.cat([(x.mT @ r) / len(hot) + ridge * w[:, :-1], r.mean(1, keepdim=True)], 1), p
+    return f, torch.cat([(r @ x.mT) / n + ridge * w[..., :-1], r.mean(2, keepdim=True)], 2), p
 
 def _curvature(x: Tensor, p: Tensor, ridge: float) -> Tensor:
     "Diagonal of the objective's second derivative."
     q = p * (1 - p)
-    return torch.cat([(x*x).mT @ q / p.shape[1] + ridge, q.mean(1, keepdim=True) + 1e-6], 1)
+    return torch.cat([q @ (x*x).mT / x.shape[2] + ridge, q.mean(2, keepdim=True) + 1e-6], 2)
 
 # %% ../../nbs/methods/04a_logistic.ipynb #5a2ec9ef
 def _two_loop(g: Tensor, past: list, scale: Tensor) -> Tensor:
@@ -87,74 +88,63 @@ def _descend(x: Tensor, hot: Tensor, w: Tensor, ridge: float, tol: float, max_it
     return out, steps, met
 
 # %% ../../nbs/methods/04a_logistic.ipynb #844a8a7f
-class Logistic(Probe):
-    "Multinomial logistic regression with an L2 penalty."
-    def __init__(self,
-        C: float = 1.,           # weight of the data against the penalty, as in scikit-learn
-        tol: float = 1e-4,       # largest entry of the gradient of the mean loss
-        max_iter: int = 300,
-        standardise: bool = False,  # divide each feature by its standard deviation first
-        warm: bool = True,       # start from discriminant analysis
-        device: str = 'cpu',
-        cells_mb: float = 64.,   # states to work on at a time
-    ): self.C, self.tol, self.max_iter, self.standardise, self.warm, self.device, self.cells_mb = C, tol, max_iter, standardise, warm, device, cells_mb
-
-    def fit(self, X, y) -> 'Logistic':
-        "Fit to `X` of (items, width) or (cells, items, width); `converged_` and `n_iter_` tell how it went."
+class _Batched(Probe):
+    "A probe that is fitted to some cells at a time."
+    def fit(self, X, y) -> 'Probe':
+        "Fit to `X` of (items, width) or (cells, items, width)."
         x, one = _as_cells(X, dtype=torch.float32)
         classes, codes = _codes(x, y)
-        if not self.C > 0: raise SteerError(f'C is {self.C}: give a positive number; a large one for hardly any penalty')
-        hot = torch.eye(len(classes))[torch.as_tensor(codes)].to(self.device)
+        self._check()
+        hot = torch.eye(len(classes))[:, torch.as_tensor(codes)].to(self.device)
         per = max(1, int(self.cells_mb * 2**20 // (4 * x[0].numel())))
         parts = [self._fit_some(x[a:a + per].to(self.device), hot) for a in range(0, len(x), per)]
         coef, intercept, steps, met = (torch.cat(p) for p in zip(*parts))
         self.n_iter_, self.converged_ = steps.numpy(), met.numpy()
         return self._keep(classes, coef, intercept, one)
 
+class Logistic(_Batched):
+    "Multinomial logistic regression with an L2 penalty; `converged_` and `n_iter_` tell how it went, per cell."
+    def __init__(self,
+        C: float = 1.,           # weight of the data against the penalty, as in scikit-learn
+        tol: float = 1e-4,       # largest entry of the gradient of the mean loss
+        max_iter: int = 500,
+        standardise: bool = False,  # divide each feature by its standard deviation first
+        device: str = 'cpu',
+        cells_mb: float = 32.,   # states to work on at a time
+    ): self.C, self.tol, self.max_iter, self.standardise, self.device, self.cells_mb = C, tol, max_iter, standardise, device, cells_mb
+
+    def _check(self):
+        if not self.C > 0: raise SteerError(f'C is {self.C}: give a positive number; a large one for hardly any penalty')
+
     def _fit_some(self, x: Tensor, hot: Tensor) -> tuple:
         sd = x.std(1, correction=0).clamp_min(1e-8) if self.standardise else torch.ones_like(x[:, 0])
-        x, val, vec, mean = _turned(x / sd[:, None])
-        w = _start(x, hot, val) if self.warm else torch.zeros(len(x), x.shape[2] + 1, hot.shape[1], device=x.device)
-        w, steps, met = _descend(x, hot, w, 1/(self.C * len(hot)), self.tol, self.max_iter)
-        w = w.double()
-        coef = (vec @ w[:, :-1]).mT
-        return (coef / sd[:, None].double()).cpu(), (w[:, -1] - (coef @ mean[..., None])[..., 0]).cpu(), steps, met
-
-def _start(x: Tensor, hot: Tensor, val: Tensor) -> Tensor:
-    "Discriminant analysis, in the basis of `x`: (cells, d + 1, K)."
-    from steer_nb.methods.probes import _discriminants
-    n, s = hot.sum(0), torch.tensor(.1)
-    fits = [_discriminants(v.to(z), hot.T @ z, n, s) for v, z in zip(val, x)]
-    return torch.stack([torch.cat([w.T, b[None]]) for w, b in fits])
+        x, vec, mean = _turned(x / sd[:, None])
+        w, steps, met = _descend(x, hot, torch.zeros(len(x), len(hot), x.shape[1] + 1, device=x.device), 1/(self.C * hot.shape[1]), self.tol, self.max_iter)
+        coef = w[..., :-1].double() @ vec.mT
+        return coef / sd[:, None].double(), w[..., -1].double() - (coef @ mean[..., None])[..., 0], steps, met
 
 # %% ../../nbs/methods/04a_logistic.ipynb #64916806
-class PlainSGD(Probe):
+class PlainSGD(_Batched):
     "A softmax layer trained by full-batch gradient descent of a fixed number of steps."
     def __init__(self,
         lr: float = 1e-3,
         steps: int = 10_000,
         seed: int = 42,         # of the first weights
         device: str = 'cpu',
-        cells_mb: float = 64.,  # states to work on at a time
+        cells_mb: float = 32.,  # states to work on at a time
     ): self.lr, self.steps, self.seed, self.device, self.cells_mb = lr, steps, seed, device, cells_mb
 
-    def fit(self, X, y) -> 'PlainSGD':
-        "Fit to `X` of (items, width) or (cells, items, width)."
-        x, one = _as_cells(X, dtype=torch.float32)
-        classes, codes = _codes(x, y)
-        hot = torch.eye(len(classes))[torch.as_tensor(codes)].to(self.device)
+    def _check(self): pass
+
+    def _fit_some(self, x: Tensor, hot: Tensor) -> tuple:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            first = nn.Linear(x.shape[2], len(classes))
-        per = max(1, int(self.cells_mb * 2**20 // (4 * x[0].numel())))
-        parts = [self._run(x[a:a + per].to(self.device), hot, first) for a in range(0, len(x), per)]
-        return self._keep(classes, *map(torch.cat, zip(*parts)), one)
-
-    def _run(self, x: Tensor, hot: Tensor, first: nn.Linear) -> tuple[Tensor, Tensor]:
+            first = nn.Linear(x.shape[2], len(hot))
         w, b = (p.detach().to(x).expand(len(x), *p.shape).clone() for p in (first.weight, first.bias))
+        x, n = x.mT.contiguous(), hot.shape[1]
         for _ in range(self.steps):
-            r = (torch.baddbmm(b[:, None], x, w.mT).softmax(-1) - hot) / len(hot)
-            w.baddbmm_(r.mT, x, alpha=-self.lr)
-            b.sub_(r.sum(1), alpha=self.lr)
+            r = torch.baddbmm(b[..., None], w, x).softmax(1) - hot
+            w.baddbmm_(r, x.mT, alpha=-self.lr/n)
+            b.sub_(r.sum(2), alpha=self.lr/n)
         if not torch.isfinite(w).all(): raise SteerError(f'gradient descent at rate {self.lr} diverged: lower lr, or use Logistic')
-        return w.cpu(), b.cpu()
+        return w, b, torch.full((len(x),), self.steps), torch.zeros(len(x), dtype=torch.bool)
