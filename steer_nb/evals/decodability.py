@@ -98,10 +98,10 @@ def readout_features(
 # %% ../../nbs/evals/10_decodability.ipynb #afd73a6b
 def _readout(aligned: Aligned, items: pd.DataFrame, labels: pd.DataFrame, train, test, variable: str | None, **kw) -> np.ndarray:  # (sets, positions, test items)
     "Predictions from digits and signs, at every position."
-    out, last, pred = [], None, None
+    out, last, pred, news = [], np.zeros(0), None, set(_operand_positions(aligned.roles))
     for p in aligned.roles.position:
-        x = readout_features(aligned, items, p, variable)
-        if last is None or x.shape != last.shape or (x != last).any():
+        x = readout_features(aligned, items, p, variable) if pred is None or p in news else last
+        if x.shape != last.shape or (x != last).any():
             def states(items_, positions): yield items_, torch.as_tensor(x[items_])[None, None]
             states.sites, states.width, last = ['digits'], x.shape[1], x
             pred = probe_map(states, labels, items.skeleton, train, test, [0], **kw).predicted[:, 0]
