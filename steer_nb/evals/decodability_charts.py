@@ -46,7 +46,7 @@ def curve_table(
 def _axis(d: Decoded, labels: bool = True) -> alt.X:
     "Tokens in order; the axis is cut by position, so equal tokens stay apart."
     names = json.dumps(dict(zip(d.roles.position.astype(str), d.roles.token.map(_token))))
-    axis = alt.Axis(labelExpr=f'{names}[datum.label]', labelAngle=0, labelOverlap=False, title='token', ticks=False) if labels else None
+    axis = alt.Axis(labelExpr=f'{names}[datum.label]', labelAngle=0, labelOverlap=False, title=None, ticks=False) if labels else None
     return alt.X('position:O', axis=axis)
 
 def _step(d: Decoded) -> float: return max(9, min(20, 760/len(d.roles)))
@@ -67,7 +67,7 @@ def best_depth_curve(
     t = curve_table(d, variable, random_init)
     names = [n for n in _LINES if n in set(t.line)]
     color = alt.Color('line:N', sort=names, title=None, scale=alt.Scale(domain=names, range=[_LINES[n] for n in names]),
-                      legend=alt.Legend(orient='top', columns=4, symbolStrokeWidth=3, labelLimit=160))
+                      legend=alt.Legend(orient='top', columns=4, symbolType='stroke', symbolStrokeWidth=3, symbolOpacity=1, labelLimit=160))
     base = alt.Chart(t).encode(_axis(d, labels), color=color, tooltip=['position', 'line', alt.Tooltip('accuracy:Q', format='.3f')])
     Y = alt.Y('accuracy:Q', title='accuracy', scale=alt.Scale(domain=[0, 1]))
     nulls = base.transform_filter("datum.line != 'probe' && datum.line != 'best guess possible'").mark_line(strokeWidth=1.5).encode(Y)
@@ -116,6 +116,6 @@ def decodability_chart(
 ) -> alt.VConcatChart:
     "The best-depth curve with its nulls above the map."
     _variable(d, variable)
-    note = 'Depth chosen on other items; band: 95 % interval. Vertical line: start of the chain. Dots: not above permuted labels. Below: equation.'
+    note = 'Depth chosen on other items; band: 95 % interval. Vertical line: start of the chain. Dots: not above permuted labels. Last row: number of the equation.'
     return alt.vconcat(best_depth_curve(d, variable, threshold, random_init, labels=False), accuracy_map(d, variable), _equations(d), spacing=4,
                        title=_heading(_found(d, variable, threshold), note)).resolve_scale(color='independent')
