@@ -97,7 +97,7 @@ def accuracy_map(
 def _equations(d: Decoded) -> alt.Chart:
     "Numbers of the equations, under the tokens."
     t = d.roles.groupby((d.roles.equation != d.roles.equation.shift()).cumsum()).agg(position=('position', 'median'), equation=('equation', 'first')).astype(int)
-    return alt.Chart(t).mark_text(fontSize=10, color='#555555').encode(alt.X('position:O', scale=alt.Scale(domain=d.roles.position.tolist()), axis=None), text='equation:N').properties(
+    return alt.Chart(t).mark_text(fontSize=10, color='#555555', dy=-20).encode(alt.X('position:O', scale=alt.Scale(domain=d.roles.position.tolist()), axis=None), text='equation:N').properties(
         width=_step(d)*len(d.roles), height=12, view=alt.ViewConfig(stroke=None))
 
 def _found(d: Decoded, variable: str, threshold: float) -> str:

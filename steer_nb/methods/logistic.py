@@ -110,7 +110,7 @@ class Logistic(_Batched):
         max_iter: int = 500,
         standardise: bool = False,  # divide each feature by its standard deviation first
         device: str = 'cpu',
-        cells_mb: float = 32.,   # states to work on at a time
+        cells_mb: float = 8.,   # states to work on at a time
     ): self.C, self.tol, self.max_iter, self.standardise, self.device, self.cells_mb = C, tol, max_iter, standardise, device, cells_mb
 
     def _check(self):
@@ -131,7 +131,7 @@ class PlainSGD(_Batched):
         steps: int = 10_000,
         seed: int = 42,         # of the first weights
         device: str = 'cpu',
-        cells_mb: float = 32.,  # states to work on at a time
+        cells_mb: float = 8.,  # states to work on at a time
     ): self.lr, self.steps, self.seed, self.device, self.cells_mb = lr, steps, seed, device, cells_mb
 
     def _check(self): pass
