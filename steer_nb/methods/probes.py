@@ -197,7 +197,7 @@ class LDA(Probe):
         self.shrinkage_ = np.array([_choose(m, c, hot, label, self.shrinkages)[0] if choose else self.shrinkage for c in range(len(x))], float)
         for c, s in enumerate(self.shrinkage_):
             fit = _fit_cell(m, c, hot)
-            w, b = (t[0] for t in fit.coefficients(torch.tensor(s)))
+            w, b = (t[0] for t in fit.coefficients(torch.tensor([[s]])))
             w = w @ fit.vec.T
             out.append((w, b - w @ (fit.mean + m.shift[c])))
         if one: self.shrinkage_ = float(self.shrinkage_[0])
