@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from torch import Tensor
 
 # %% ../../nbs/methods/04_probes.ipynb #efa85d0f
-from ..core import SteerError, progress, rng
+from ..core import SteerError, progress, rng, suggest
 from ..models.loading import LM, sites_of
 from ..models.tracing import stream
 
@@ -276,7 +277,6 @@ def _permutations(n: int, unit: np.ndarray, train: np.ndarray, test: np.ndarray,
 def _permuted_right(fits: list, x: Tensor, count: Tensor, sums: Tensor, y: Tensor, orders: Tensor, train: Tensor, test: Tensor, s: Tensor, k: int, step: int = 25) -> Tensor:
     "Right answers per permutation, set and cell: (permutations, sets, cells). `x` (cells, test, d) and `sums` (cells, groups, d) are in each cell's eigenbasis."
     out = torch.zeros(len(orders), len(y), len(x), device=x.device)
-    n_total = count.sum()
     for a in range(0, len(orders), step):
         now = y[:, orders[a:a + step]]                                       # (sets, permutations, groups)
         hot, gold = _one_hot(now[..., train], k, torch.float32), now[..., test]
@@ -308,9 +308,10 @@ def probe_map(
     unit = pd.factorize(np.asarray(groups))[0]
     y, k = _check_labels(labels, unit), int(labels.to_numpy().max()) + 1
     which = list(labels) if permute is None else list(permute)
-    job = _Job(states, y, unit, train, test, k, tuple(shrinkages), device, [list(labels).index(v) for v in which],
-               *_split(unit, train, folds, seed, keep), _permutations(permutations, unit, train, test, seed))
-    per, done = job.blocks(len(states.sites), budget_mb), []
+    if unknown := [v for v in which if v not in labels]: raise suggest(unknown[0], list(labels), 'label set')
+    job = _Job(states, y, unit, test, k, tuple(shrinkages), device, [list(labels).index(v) for v in which], _permutations(permutations, unit, train, test, seed),
+               *_split(unit, train, folds, seed, keep))
+    per, done = job.blocks(budget_mb), []
     for at in progress(range(0, len(positions), per), desc=desc, unit='block') if desc else range(0, len(positions), per): done.append(job.block(positions[at:at + per]))
     sites, (pred, loss, s, right) = len(states.sites), zip(*done)
     def join(parts):                                                         # blocks hold (sets, sites x their positions, ...)
@@ -326,63 +327,66 @@ def probe_map(
 _CHUNK = 2048  # test items at a time
 
 def _split(unit: np.ndarray, train: np.ndarray, folds: int, seed: int, keep: int) -> tuple:
-    "Training groups renumbered, their folds, training items by fold, and which to keep."
+    "Training items by fold with their groups renumbered, folds of these groups, which items to keep, and the groups' own numbers."
     own, fold = group_folds(unit[train], folds, seed)
     order = np.argsort(fold[own], kind='stable')
-    ids = np.unique(rng('kept items', seed).permutation(len(train))[:keep])
-    return own[order], fold, train[order], ids
+    first = np.unique(own[order], return_index=True)[1]
+    return train[order], own[order], fold, np.unique(rng('kept items', seed).permutation(len(train))[:keep]), unit[train[order][first]]
 
 @dataclass
 class _Job:
     "What all blocks share."
-    states: Callable; y: np.ndarray; unit: np.ndarray; train: np.ndarray; test: np.ndarray; k: int; shrinkages: tuple; device: str; permute: list
-    own: np.ndarray; fold: np.ndarray; order: np.ndarray; keep: np.ndarray; perms: np.ndarray
+    states: Callable; y: np.ndarray; unit: np.ndarray; test: np.ndarray; k: int; shrinkages: tuple; device: str; permute: list; perms: np.ndarray
+    order: np.ndarray; own: np.ndarray; fold: np.ndarray; keep: np.ndarray; groups: np.ndarray
 
-    def blocks(self, sites: int, budget: float) -> int:
+    def blocks(self, budget: float) -> int:
         "Positions per block."
         d, t = self.states.width, min(len(self.test), _CHUNK)
         sums = len(self.fold)*d
-        cell = max(sums + (self.fold.max() + 2)*d*d + len(self.keep)*d, sums + t*d + d*d*3)
-        return max(1, int(budget*2**20 // (4*cell*sites)))
+        cell = max(sums + (self.fold.max() + 2)*d*d + len(self.keep)*d, sums + t*d + 3*d*d)
+        return max(1, int(budget*2**20 // (4*cell*len(self.states.sites))))
 
     def block(self, positions: list) -> tuple:
         "Predictions, log-loss, shrinkage and right answers under permutation, of the cells at some positions."
         m, fits, s = self.learn(positions)
-        t = [self.apply(m.shift, m.sums, m.count, fits, s, self.test[a:a + _CHUNK], positions) for a in range(0, len(self.test), _CHUNK)]
-        pred, loss, right = zip(*t)
+        pred, loss, right = zip(*(self.apply(m, fits, s, self.test[a:a + _CHUNK], positions) for a in range(0, len(self.test), _CHUNK)))
         return np.concatenate(pred, 2), sum(loss)/len(self.test), s, sum(right)
 
-    def learn(self, positions: list) -> tuple:
-        cells, index = len(self.states.sites)*len(positions), np.full(len(self.unit), -1)
-        m = CellMoments(self.own, self.fold, self.keep, cells, self.states.width, self.device)
-        index[self.order] = range(len(self.order))
-        for items, x in self.states(self.order, positions): m.update(index[items], x.flatten(0, 1))
-        if m.seen != len(self.order): raise SteerError(f'{m.seen} states for {len(self.order)} training items: `states` must yield every item once')
-        first = np.unique(self.own, return_index=True)[1]
-        y = torch.as_tensor(self.y[:, self.unit[self.order[first]]], device=self.device)   # labels of the training groups
-        hot = _one_hot(y, self.k, torch.float64)
-        s = np.stack([_choose(m, c, hot, y, self.shrinkages) for c in range(cells)], 1)
-        fits = [_fit_cell(m, c, hot) for c in range(cells)]
-        m.gram = m.kept = None                                               # room for the test states
-        for c, f in enumerate(fits): m.sums[c] = ((m.sums[c].double() - m.count[:, None]*f.mean) @ f.vec).to(m.sums)
-        return m, fits, s
+    def to(self, a: np.ndarray) -> Tensor: return torch.as_tensor(a, device=self.device)
 
-    def apply(self, shift: Tensor, sums: Tensor, count: Tensor, fits: list, s: np.ndarray, test: np.ndarray, positions: list) -> tuple:
-        x, index = torch.empty(len(fits), len(test), self.states.width, device=self.device), np.full(len(self.unit), -1)
-        index[test] = range(len(test))
-        for items, z in self.states(test, positions): x[:, index[items]] = z.flatten(0, 1).to(x) - shift[:, None]
-        pred, loss = np.zeros((len(s), len(fits), len(test)), np.int8), np.zeros((len(s), len(fits)))
-        gold, sh = torch.as_tensor(self.y[:, self.unit[test]], device=self.device), torch.as_tensor(s, device=self.device)
-        for c, f in enumerate(fits):
-            z = f.turn(x[c])
-            w, b = f.coefficients(sh[:, c, None, None])
-            logp = (z @ w.mT + b[:, None]).log_softmax(-1)
-            pred[:, c] = logp.argmax(-1).cpu().numpy()
-            loss[:, c] = -logp.gather(-1, gold[..., None])[..., 0].sum(-1).cpu().numpy()
-            x[c] = z.to(x)
-        if not len(self.perms): return pred, loss, np.zeros((0, len(self.permute), len(fits)))
-        first = np.unique(self.own, return_index=True)[1]
-        to = lambda a: torch.as_tensor(a, device=self.device)
-        right = _permuted_right(fits, x, count.float(), sums, to(self.y[self.permute]), to(self.perms), to(self.unit[self.order[first]]), to(self.unit[test]),
-                                sh[self.permute].float(), self.k)
-        return pred, loss, right.cpu().numpy()
+# %% ../../nbs/methods/04_probes.ipynb #9c537b68
+@patch
+def learn(self: _Job, positions: list) -> tuple[CellMoments, list, np.ndarray]:
+    "One pass over the training items, and the fits."
+    cells, index = len(self.states.sites)*len(positions), np.full(len(self.unit), -1)
+    m = CellMoments(self.own, self.fold, self.keep, cells, self.states.width, self.device)
+    index[self.order] = range(len(self.order))
+    for items, x in self.states(self.order, positions): m.update(index[items], x.flatten(0, 1))
+    if m.seen != len(self.order): raise SteerError(f'{m.seen} states for {len(self.order)} training items: `states` must yield every item once')
+    y = self.to(self.y[:, self.groups])
+    hot = _one_hot(y, self.k, torch.float64)
+    s = np.stack([_choose(m, c, hot, y, self.shrinkages) for c in range(cells)], 1)
+    fits = [_fit_cell(m, c, hot) for c in range(cells)]
+    m.gram = m.kept = None
+    for c, f in enumerate(fits): m.sums[c] = ((m.sums[c].double() - m.count[:, None]*f.mean) @ f.vec).to(m.sums)
+    return m, fits, s
+
+# %% ../../nbs/methods/04_probes.ipynb #a04cfc5c
+@patch
+def apply(self: _Job, m: CellMoments, fits: list, s: np.ndarray, test: np.ndarray, positions: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "One pass over some test items: predictions (sets, cells, items), summed log-loss, right answers (permutations, sets, cells)."
+    x, index = torch.empty(len(fits), len(test), self.states.width, device=self.device), np.full(len(self.unit), -1)
+    index[test] = range(len(test))
+    for items, z in self.states(test, positions): x[:, index[items]] = z.flatten(0, 1).to(x) - m.shift[:, None]
+    pred, loss = np.zeros((len(s), len(fits), len(test)), np.int8), np.zeros((len(s), len(fits)))
+    gold, sh = self.to(self.y[:, self.unit[test]]), self.to(s)
+    for c, f in enumerate(fits):
+        z = f.turn(x[c])
+        w, b = f.coefficients(sh[:, c, None, None])
+        logp = (z @ w.mT + b[:, None]).log_softmax(-1)
+        pred[:, c], loss[:, c] = logp.argmax(-1).cpu().numpy(), -logp.gather(-1, gold[..., None])[..., 0].sum(-1).cpu().numpy()
+        x[c] = z.to(x)
+    if not len(self.perms): return pred, loss, np.zeros((0, len(self.permute), len(fits)))
+    right = _permuted_right(fits, x, m.count.float(), m.sums, self.to(self.y[self.permute]), self.to(self.perms), self.to(self.groups), self.to(self.unit[test]),
+                            sh[self.permute].float(), self.k)
+    return pred, loss, right.cpu().numpy()
