@@ -204,7 +204,7 @@ def _fast_states(lm:LM, ids:np.ndarray, context:list, spots:list)->dict:
 def _plain_states(lm:LM, ids:np.ndarray, context:list, spots:list)->dict:
     prompts, n = [context + list(map(int, r)) for r in ids], ids.size + len(ids)*len(context)
     (_, index, out), = stream(lm, prompts, [s.name for s in spots], slice(len(context), None), batch_tokens=n)
-    order = index.sort_values(['item', 'position']).index.to_numpy()
+    order = index.sort_values(['item', 'position']).index.to_numpy(copy=True)
     return {k: v[torch.from_numpy(order)].unflatten(0, ids.shape) for k, v in out.items()}
 
 # %% ../../nbs/evals/11_chains.ipynb #655c7817

@@ -87,6 +87,11 @@ def _equation_name(r:pd.DataFrame)->str:
     body = ''.join(term(x) for x in r.itertuples() if x.role in ('left', 'sign', 'right', 'value'))
     return f'{part}{f" {k}" if part == "chain" else ""}: {r.variable.iloc[0]}={body}'
 
+def _symbol(x)->str:
+    "What stands at a position, with roles in the place of names and digits."
+    if not x['last']: return '␣'
+    return x.mention or dict(name='?', equals='=', sign='±', stop=',', mark='?').get(x.role, 'd')
+
 def token_spans(
     roles:pd.DataFrame, # of `Pairs`
     by:str='equation', # one of `SPANS`
@@ -98,7 +103,7 @@ def token_spans(
     for key, r in roles.groupby(dict(equation=['part', 'equation'], piece=['part', 'equation', 'role'], position=['position'])[by], sort=False):
         name = names[r.part.iloc[0], r.equation.iloc[0]]
         if by == 'piece': name += f' {r.role.iloc[0]}'
-        if by == 'position': name = f'{r.position.iloc[0]}'
+        if by == 'position': name = f'{r.position.iloc[0]}: {_symbol(r.iloc[0])}'
         a, b = int(r.position.min()), min(int(r.position.max()) + 1, end)
         if b > a: out[name] = (a, b)
     return out
@@ -395,11 +400,13 @@ def _grid_table(pp:Pairs, lay:_Layout, spans:dict, windows:dict, got:dict)->pd.D
 
 # %% ../../nbs/evals/12_patching.ipynb #ff3d1e7f
 def _ratio(top:np.ndarray, bottom:np.ndarray, clusters, level:float)->dict:
-    "Ratio of means with its clustered interval."
-    mean = bottom.mean() if len(bottom) else 0.
-    if not abs(mean) > 1e-9: return dict(normalised=np.nan, normalised_low=np.nan, normalised_high=np.nan)
+    "Ratio of means with its clustered interval; nan where the mean below cannot be told from zero."
+    zero, nan = np.zeros(len(top)), dict(normalised=np.nan, normalised_low=np.nan, normalised_high=np.nan)
+    base = paired_effect(bottom, zero, clusters, level) if len(bottom) else dict(low=0., high=0.)
+    if not (base['low'] > 0 or base['high'] < 0): return nan
+    mean = base['effect']
     r = top.mean()/mean
-    e = paired_effect(r + (top - r*bottom)/mean, np.zeros(len(top)), clusters, level)
+    e = paired_effect(r + (top - r*bottom)/mean, zero, clusters, level)
     return dict(normalised=float(r), normalised_low=e['low'], normalised_high=e['high'])
 
 def patch_table(
