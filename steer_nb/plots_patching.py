@@ -17,21 +17,24 @@ from .plots import _CURVES, _INK, _MINUS, _SIGNED, _diverging, _fits, _heading, 
 # %% ../nbs/plots_patching.ipynb #a87f755f
 MEASURES = dict(normalised=('normalised logit difference', 'normalised_low', 'normalised_high'), effect=('indirect effect', 'low', 'high'),
                 success=('success rate', 'success_low', 'success_high'), neither=('share of answers that are neither', None, None))
+_MATTERS = .05  # a smaller effect is not boxed
 
+# %% ../nbs/plots_patching.ipynb #af8ef848
 def _grid_words(t:pd.DataFrame, measure:str)->str:
     "What the strongest cell says."
     name, low, high = MEASURES[measure]
     if measure == 'neither':
         b = t.loc[t.neither.idxmax()]
-        return f'At most {100*b.neither:.0f} % of answers are neither, with "{b.span}" patched at {b.window}'
+        return f'At most {100*b.neither:.0f} % of answers are neither, with "{b.span}" patched in window {b.window}'
     sure = t[t.sure]
     b = (sure if len(sure) else t).pipe(lambda d: d.loc[d[measure].abs().idxmax()])
     value = f'{b[measure]:.2f} [{b[low]:.2f}, {b[high]:.2f}]'.replace('-', '−')
     lead = f'{b.readout[0].upper()}{b.readout[1:]}'
-    if not len(sure): return f'No patch moves what is read: the largest {name} is {value}'
+    if not len(sure): return f'No patch moves what is read by much: the largest {name} is {value}'
     which = 'follows the source most when' if b[measure] > 0 else 'is moved, but never towards the source:'
-    return f'{lead} {which} "{b.span}" is patched at {b.window}: {name} {value}'
+    return f'{lead} {which} "{b.span}" is patched in window {b.window}: {name} {value}'
 
+# %% ../nbs/plots_patching.ipynb #40d5c327
 def patch_chart(
     table:pd.DataFrame, # of `patch_table`
     measure:str='normalised', # a key of `MEASURES`
@@ -42,14 +45,15 @@ def patch_chart(
     t = _need(table, ['span', 'window', 'readout', 'n', *filter(None, (measure, low, high))], 'patch_chart')
     t = _fits(_need(t.dropna(subset=[measure]), [], f'patch_chart (rows with a value of {measure!r})'), 'patch_chart')
     spans, windows = list(table.span.unique()), list(table.window.unique())
-    sure = (t[low] > 0) | (t[high] < 0) if low else pd.Series(False, index=t.index)
+    sure = (t[low] > _MATTERS) | (t[high] < -_MATTERS) if low else pd.Series(False, index=t.index)
     t = t.assign(value=t[measure].astype(float).round(4), sure=sure, text=[_two(v) for v in t[measure]])
     about = [f'{d} patches' for d in t.direction.unique() if d] if 'direction' in t else []
     if 'control' in t: about += [f'control: {c}' for c in t.control.unique() if c]
     about += [f'{int(t.n.max())} pairs', '0: as unpatched, 1: as the source' if measure == 'normalised' else name]
-    reading = '; '.join(about) + ('; boxed: the 95 % interval leaves out 0.' if low else '.')
+    reading = '; '.join(about) + ('; boxed: the 95 % interval lies beyond .05.' if low else '.')
     return _draw_patches(t, spans, windows, name, _heading(_grid_words(t, measure), reading))
 
+# %% ../nbs/plots_patching.ipynb #79990d29
 def _two(v:float)->str:
     s = f'{v:.2f}'
     return '0' if float(s) == 0 else s.replace('0.', '.').replace('-', '−')
@@ -81,6 +85,7 @@ def _rank_words(t:pd.DataFrame)->str:
     beside = f', the control at {control.iloc[0]:.1f}' if len(control) else ''
     return f'Value {b.quantity} stands highest {b.place if b.place.startswith("before") else "at the end of the " + b.place}, {"step" if t.step.max() else "depth"} {b.step if t.step.max() else b.depth}: mean rank {b.mean_digits:.1f} of the digits{beside}'
 
+# %% ../nbs/plots_patching.ipynb #ba790f11
 def rank_chart(
     table:pd.DataFrame, # of `rank_table`; of one block, where there are several
 )->alt.Chart:
@@ -91,10 +96,11 @@ def rank_chart(
     names, many = list(t.quantity.unique()), t.lens.nunique() > 1
     t = t.assign(panel=t.place + (', ' + t.lens + ' lens' if many else ''), value=t.mean_digits.round(3))
     color = alt.Color('quantity:N', sort=names, title='value', scale=alt.Scale(domain=names, range=[*_CURVES[:len(names) - 1], '#8A8A8A'] if names[-1] == 'control' else _CURVES[:len(names)]), legend=alt.Legend(orient='top'))
-    base = alt.Chart(t[['panel', 'quantity', x, 'value']]).encode(
-        alt.X(f'{x}:Q', title='recurrence step' if x == 'step' else 'depth', axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(zero=False, nice=False, padding=8)),
+    ticks = dict(values=sorted(map(int, t[x].unique()))) if t[x].nunique() <= 12 else dict(tickMinStep=1)
+    base = alt.Chart().encode(
+        alt.X(f'{x}:Q', title='recurrence step' if x == 'step' else 'depth', axis=alt.Axis(grid=False, format='d', **ticks), scale=alt.Scale(zero=False, nice=False, padding=8)),
         alt.Y('value:Q', title='mean rank among digits', scale=alt.Scale(domain=[0, 9], reverse=True)), color)
-    null = alt.Chart(t[:1]).mark_rule(strokeDash=[4, 3], color='#666666').encode(y=alt.datum(4.5))
-    chart = alt.layer(null, base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=35, opacity=1), data=t).properties(width=225, height=120)
+    null = alt.Chart().mark_rule(strokeDash=[4, 3], color='#666666').encode(y=alt.datum(4.5))
+    chart = alt.layer(null, base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=35, opacity=1), data=t[['panel', 'quantity', x, 'value']]).properties(width=225, height=120)
     order = list(dict.fromkeys(t.panel))
     return chart.facet(facet=alt.Facet('panel:N', sort=order, title=None), columns=2, title=_heading(_rank_words(t), 'Rank 0: first of the ten digits; dashed: chance, 4.5; control: a digit that is no value of the item.'))

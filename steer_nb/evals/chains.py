@@ -44,12 +44,14 @@ class Chains:
         rows = np.asarray(rows)
         return replace(self, items=self.items.iloc[rows].reset_index(drop=True), ids=self.ids[rows])
 
+# %% ../../nbs/evals/11_chains.ipynb #b9b41af2
 def begins_lines(
     lm:LM,
 )->bool: # its texts begin with a newline, and it needs no demonstrations
     "Was the model trained on the symbol world?"
     return getattr(lm.tokenizer, 'bos_token', None) == '\n'
 
+# %% ../../nbs/evals/11_chains.ipynb #d9a5f590
 def place_chains(
     lm:LM,
     items:pd.DataFrame, # of one level, with `source` and `target`
@@ -75,12 +77,14 @@ def line_ends(
         lm.cache['line_ends'] = sorted({i for t, i in vocab.items() if '\n' in t or 'Ċ' in t or t == '<0x0A>'} | {e for e in _ends(lm) if e is not None})
     return lm.cache['line_ends']
 
+# %% ../../nbs/evals/11_chains.ipynb #d45cc9c1
 def can_cache(
     lm:LM,
 )->bool:
     "Does the model take and return keys and values?"
     return 'past_key_values' in lm.accepts and hasattr(lm.model, 'config')
 
+# %% ../../nbs/evals/11_chains.ipynb #3e798cbb
 def feed(
     lm:LM,
     cache, # keys and values of what came before, which grows; None at the start of a text
@@ -94,6 +98,7 @@ def feed(
     out = lm.model(**{k: v for k, v in kwargs.items() if k in lm.accepts})
     return out.logits[:, -1], out.past_key_values
 
+# %% ../../nbs/evals/11_chains.ipynb #dd72cd7d
 def widen(
     cache, # of any number of rows, or None
     n:int, # how often to repeat each
@@ -104,7 +109,7 @@ def widen(
     if n > 1: cache.batch_repeat_interleave(n)
     return cache
 
-# %% ../../nbs/evals/11_chains.ipynb #d45cc9c1
+# %% ../../nbs/evals/11_chains.ipynb #5112afce
 def go_on(
     lm:LM,
     cache, # of the rows' texts; used up
@@ -126,6 +131,7 @@ def go_on(
         logits, cache = feed(lm, cache, new[:, None], past + k)
     return out
 
+# %% ../../nbs/evals/11_chains.ipynb #817e0b27
 def _go_on_plain(lm:LM, ids:list, limit:int)->Tensor:
     ends, n = set(line_ends(lm)), len(ids[0])
     for _ in range(limit):
@@ -137,6 +143,7 @@ def _go_on_plain(lm:LM, ids:list, limit:int)->Tensor:
     more = [x[n:] + [line_ends(lm)[0]]*(limit - len(x) + n) for x in ids]
     return torch.tensor(more)
 
+# %% ../../nbs/evals/11_chains.ipynb #38aa3170
 def cut_lines(
     lm:LM,
     new:Tensor, # (rows, tokens)
@@ -180,6 +187,7 @@ def decode(
 # %% ../../nbs/evals/11_chains.ipynb #ffb53673
 _between = ('resid_post', 'resid_pre', 'embed', 'final_norm')
 
+# %% ../../nbs/evals/11_chains.ipynb #10932011
 def chain_tree(
     lm:LM,
     ids:np.ndarray, # (items, positions)
@@ -193,6 +201,7 @@ def chain_tree(
     return Tree(x.to(d), pos.to(d), sees.to(d), torch.ones(P, N, dtype=torch.bool, device=d),
                 torch.full((P,), s + N, device=d), 0, [[] for _ in range(P)], N - 1, tuple(context))
 
+# %% ../../nbs/evals/11_chains.ipynb #221f8384
 def _fast_states(lm:LM, ids:np.ndarray, context:list, spots:list)->dict:
     deepest = max({'resid_post': s.depth + 1, 'resid_pre': s.depth}.get(s.kind, lm.n_depths if s.kind == 'final_norm' else 0) for s in spots)
     p = prefill(lm, chain_tree(lm, ids, context), until=deepest)
@@ -245,6 +254,7 @@ def own_chains(
     failure = np.where(ended | (out.failure != ''), out.failure, 'no end')
     return out.assign(exact=out.exact & ended, failure=failure, ended=ended, text=texts)
 
+# %% ../../nbs/evals/11_chains.ipynb #d4a9a86c
 @torch.no_grad()
 def forced_chains(
     lm:LM,
@@ -275,6 +285,7 @@ def as_form(
     out = direct(items)
     return out.assign(source=[s[:-1] + '!' for s in items.source]) if begins_lines(lm) else out
 
+# %% ../../nbs/evals/11_chains.ipynb #c576a1db
 def run_chains(
     lm:LM,
     items:pd.DataFrame, # of one level
@@ -300,6 +311,7 @@ def run_chains(
                 out.append(made() if run is None else run.part(f'{key}/{form}-{draw}-{mode}', made))
     return pd.concat(out, ignore_index=True)
 
+# %% ../../nbs/evals/11_chains.ipynb #2780d667
 def _about(items:pd.DataFrame, table:pd.DataFrame, form:str, draw:int, mode:str)->pd.DataFrame:
     head = items[['level', 'skeleton']].assign(form=form, draw=draw, mode=mode)
     return table[['id']].join(head).join(table.drop(columns='id'))

@@ -4,13 +4,11 @@
 
 # %% auto #0
 __all__ = ['DIRECTIONS', 'SPANS', 'CONTROLS', 'Pairs', 'place_pairs', 'pick_pairs', 'token_spans', 'depth_windows',
-           'step_windows', 'read_outs', 'equation_span', 'graft', 'patch_grid', 'patch_table', 'unrelated',
-           'generated_grid', 'mixed_chains', 'follows_table']
+           'step_windows', 'read_outs', 'equation_span', 'graft', 'patch_grid', 'patch_table', 'unrelated']
 
 # %% ../../nbs/evals/12_patching.ipynb #e91078fc
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 # %% ../../nbs/evals/12_patching.ipynb #c7d865da
@@ -21,15 +19,11 @@ from torch import Tensor
 
 # %% ../../nbs/evals/12_patching.ipynb #2b469fcb
 from ..core import SteerError, progress, rng, stable_hash, suggest
-from ..data.arithmetic import score_texts
-from .chains import Chains, chain_tree, cut_lines, decode, feed, go_on, place_chains, stream_states, widen, can_cache
+from .chains import chain_tree, place_chains
 from .statistics import accuracy_interval, paired_effect
 from .sweeps import default_rows
-from ..models.edits import Where, bind, edit
-from ..models.engines import check_touched, edited, _hooks, _Visit
 from ..models.loading import LM, fingerprint, sites_of, unembed
-from ..models.replay import NoReplay, Prefix, Tree, later_tail, prefill, _Again, _attending, _call_block, _enter, _final, _injected
-from ..models.sites import unroll
+from ..models.replay import Prefix, Tree, later_tail, prefill, _Again, _attending, _call_block, _enter, _final, _injected
 from ..models.tracing import capture, patch
 
 # %% ../../nbs/evals/12_patching.ipynb #be337d37
@@ -51,6 +45,7 @@ class Pairs:
 
 _HALF = ('id', 'skeleton', 'source', 'target', 'answer')
 
+# %% ../../nbs/evals/12_patching.ipynb #0d877474
 def place_pairs(
     lm:LM,
     pairs:pd.DataFrame, # from `edit_pairs`
@@ -66,6 +61,7 @@ def place_pairs(
     table = take.assign(asked=pairs.asked.to_numpy(), cluster=base.skeleton).join(give.add_prefix('source_'))
     return Pairs(table, both.ids[:n], both.ids[n:], both.roles, both.context, both.cut, direction)
 
+# %% ../../nbs/evals/12_patching.ipynb #03da5c82
 def pick_pairs(
     pp:Pairs,
     rows:Sequence, # numbers of pairs
@@ -87,11 +83,13 @@ def _equation_name(r:pd.DataFrame)->str:
     body = ''.join(term(x) for x in r.itertuples() if x.role in ('left', 'sign', 'right', 'value'))
     return f'{part}{f" {k}" if part == "chain" else ""}: {r.variable.iloc[0]}={body}'
 
+# %% ../../nbs/evals/12_patching.ipynb #9a8c0caa
 def _symbol(x)->str:
     "What stands at a position, with roles in the place of names and digits."
-    if not x['last']: return '␣'
+    if not x['last']: return '·'
     return x.mention or dict(name='?', equals='=', sign='±', stop=',', mark='?').get(x.role, 'd')
 
+# %% ../../nbs/evals/12_patching.ipynb #5da4a7c4
 def token_spans(
     roles:pd.DataFrame, # of `Pairs`
     by:str='equation', # one of `SPANS`
@@ -121,6 +119,7 @@ def depth_windows(
     parts = [tuple(range(a, min(a + width, n))) for a in range(first, n, stride or width)]
     return {name(w[0]) if len(w) == 1 else f'{name(w[0])}-{w[-1]}': w for w in parts}
 
+# %% ../../nbs/evals/12_patching.ipynb #1a0ea46a
 def step_windows(
     lm:LM,
     block:int|None=-1, # of the core, counted from the end where negative; None: all of them
@@ -177,6 +176,7 @@ class _Layout:
     def columns(self)->list: # whose predictions are needed
         return sorted({int(self.trunk[p - 1]) for p in self.digits.values()} | {c for w in self.whole.values() for s in w.values() for c, _ in s})
 
+# %% ../../nbs/evals/12_patching.ipynb #2f1d8b2f
 def _layout(pp:Pairs, names:Sequence[str])->_Layout:
     known = read_outs(pp.roles)
     digits = {k: known[k] for k in names if k in known}
@@ -202,6 +202,7 @@ def _layout(pp:Pairs, names:Sequence[str])->_Layout:
         for i, c in enumerate(mine): sees[c, mine[:i + 1]] = True
     return _Layout(at, side, torch.from_numpy(sees), np.array(trunk), digits, whole, branches)
 
+# %% ../../nbs/evals/12_patching.ipynb #14a89177
 def _tree(lm:LM, pp:Pairs, lay:_Layout, trunk:np.ndarray)->Tree:
     ids = np.where(lay.side, pp.source[:, lay.at], trunk[:, lay.at])
     t = chain_tree(lm, ids, pp.context)
@@ -255,6 +256,7 @@ def _next_tokens(pp:Pairs, lay:_Layout, device)->Tensor: # (P, columns read, 2)
     at = lay.at[lay.columns] + 1
     return torch.tensor(np.stack([pp.source[:, at], pp.recipient[:, at]], -1), device=device)
 
+# %% ../../nbs/evals/12_patching.ipynb #0bce61b8
 def _outcomes(pp:Pairs, lay:_Layout, top:Tensor, gap:Tensor)->dict[str, Tensor]: # (P, ..., columns read)
     "Per read-out: the gap, and whether the source's and the recipient's text would be written: (P, ..., read-outs)."
     col, mid = {c: i for i, c in enumerate(lay.columns)}, [1]*(top.ndim - 2)
@@ -265,10 +267,11 @@ def _outcomes(pp:Pairs, lay:_Layout, top:Tensor, gap:Tensor)->dict[str, Tensor]:
     gaps = [gap[..., col[int(lay.trunk[p - 1])]] for p in lay.digits.values()] + [torch.full_like(gap[..., 0], torch.nan)]*len(lay.whole)
     return dict(gap=torch.stack(gaps, -1), own=torch.stack([hits(s['own'], pp.recipient) for s in steps], -1), source=torch.stack([hits(s['source'], pp.source) for s in steps], -1))
 
-# %% ../../nbs/evals/12_patching.ipynb #0bce61b8
+# %% ../../nbs/evals/12_patching.ipynb #6ae57bbd
 def _same_start(lm:LM, a:Tensor|None, b:Tensor|None)->None:
     if a is not None and not torch.equal(a, b): raise SteerError(f'source and recipient start {lm.name} from different states: run both with one init_seed')
 
+# %% ../../nbs/evals/12_patching.ipynb #51401790
 def _fast_batch(lm:LM, pp:Pairs, lay:_Layout, spans:dict, windows:dict, rows:int, tick)->tuple:
     "First choices and gaps of the recipients, the sources and every cell."
     src, own = (prefill(lm, _tree(lm, pp, lay, x), later=x is pp.recipient) for x in (pp.source, pp.recipient))
@@ -290,11 +293,12 @@ def _fast_batch(lm:LM, pp:Pairs, lay:_Layout, spans:dict, windows:dict, rows:int
         own.cost.update(tail.cost)
     return base, other, cells, src.cost + own.cost
 
-# %% ../../nbs/evals/12_patching.ipynb #6ae57bbd
+# %% ../../nbs/evals/12_patching.ipynb #038c1017
 def _sites(depths:Sequence[int], lm:LM)->list[str]:
     names = lm.depths.site
     return ['embed' if d < 0 else names[d] for d in depths]
 
+# %% ../../nbs/evals/12_patching.ipynb #39714e09
 def _plain_states(lm:LM, pp:Pairs, lay:_Layout, texts:np.ndarray, span:tuple|None=None, depths:Sequence[int]=())->Tensor:
     "States of every column by whole passes: the trunk, and each branch as a text of its own. (P, columns, d)"
     out = torch.zeros(len(pp), len(lay.at), lm.d_model)
@@ -309,6 +313,7 @@ def _plain_states(lm:LM, pp:Pairs, lay:_Layout, texts:np.ndarray, span:tuple|Non
         out[:, cols] = acts['final_norm'].float().unflatten(0, (len(pp), -1)).cpu()
     return out
 
+# %% ../../nbs/evals/12_patching.ipynb #dc7e0830
 def _plain_batch(lm:LM, pp:Pairs, lay:_Layout, spans:dict, windows:dict, rows:int, tick)->tuple:
     "The same by a whole pass per cell."
     want, cols = _next_tokens(pp, lay, lm.device), lay.columns
@@ -332,12 +337,14 @@ def _may_patch(lm:LM)->None:
     if getattr(getattr(lm.model, 'config', None), 'init', None) == 'random':
         raise SteerError(f"{lm.name} starts every pass from another random state, so source and recipient do not compare: set model.config.init to 'seeded' or 'zero'")
 
+# %% ../../nbs/evals/12_patching.ipynb #40af0498
 def _digest(lm:LM, pp:Pairs, *rest)->str:
     c = getattr(lm.model, 'config', None)
     return stable_hash([fingerprint(lm), lm.num_steps, getattr(c, 'init', None), getattr(c, 'init_seed', None), pp.context, pp.source.tolist(), pp.recipient.tolist(), *rest], 12)
 
 _METHODS = dict(fast=_fast_batch, plain=_plain_batch)
 
+# %% ../../nbs/evals/12_patching.ipynb #1c11a3ca
 def patch_grid(
     lm:LM,
     pp:Pairs,
@@ -372,7 +379,7 @@ def patch_grid(
     out.attrs = dict(direction=pp.direction, control=pp.control, method=method, cost=dict(cost), worst_difference=worst)
     return out
 
-# %% ../../nbs/evals/12_patching.ipynb #40af0498
+# %% ../../nbs/evals/12_patching.ipynb #03eac579
 def _check_plain(lm:LM, pp:Pairs, lay:_Layout, spans:dict, windows:dict, got:dict, n:int)->float|None:
     "Run a few cells the plain way; raise if they differ by more than rounding."
     if n <= 0 or not lay.digits: return None
@@ -387,6 +394,7 @@ def _check_plain(lm:LM, pp:Pairs, lay:_Layout, spans:dict, windows:dict, got:dic
     if worst > tol: raise SteerError(f'the fast patch differs from a whole pass by {worst:.2g} in logits (allowed {tol:g}) on {lm.name}: use method="plain", and report the model')
     return worst
 
+# %% ../../nbs/evals/12_patching.ipynb #845340a4
 def _grid_table(pp:Pairs, lay:_Layout, spans:dict, windows:dict, got:dict)->pd.DataFrame:
     names, P, C = [*lay.digits, *lay.whole], len(pp), len(spans)*len(windows)
     wide = lambda x: np.broadcast_to(x[:, None], (P, C, len(names))).ravel()
@@ -406,9 +414,11 @@ def _ratio(top:np.ndarray, bottom:np.ndarray, clusters, level:float)->dict:
     if not (base['low'] > 0 or base['high'] < 0): return nan
     mean = base['effect']
     r = top.mean()/mean
-    e = paired_effect(r + (top - r*bottom)/mean, zero, clusters, level)
-    return dict(normalised=float(r), normalised_low=e['low'], normalised_high=e['high'])
+    rest = (top - r*bottom)/mean
+    e = paired_effect(rest, zero, clusters, level) if np.abs(rest).max() > 1e-5 else dict(low=0., high=0.) # rounding alone
+    return dict(normalised=float(r), normalised_low=r + e['low'], normalised_high=r + e['high'])
 
+# %% ../../nbs/evals/12_patching.ipynb #b8d90cb7
 def patch_table(
     grid:pd.DataFrame, # of `patch_grid` or `generated_grid`
     among:str='all', # 'right': pairs whose two unpatched runs both give their own text
@@ -453,148 +463,3 @@ def unrelated(
     out = pick_pairs(pp, keep)
     other = t.iloc[pick][[c for c in t if c.startswith('source_')]].reset_index(drop=True)
     return replace(out, source=pp.source[pick], table=out.table.assign(**other), control=kind)
-
-# %% ../../nbs/evals/12_patching.ipynb #7d1f28d7
-def _writers(lm:LM, pp:Pairs, span:tuple, windows:Sequence[tuple], states:dict)->list:
-    "Edits that write source states at the span, a row per pair and window."
-    a, b = (len(pp.context) + x for x in span)
-    out = []
-    for d in sorted({d for w in windows for d in w}):
-        spans = [(a, b) if d in w else (0, 0) for _ in range(len(pp)) for w in windows]
-        new = states[d][:, span[0]:span[1]].repeat_interleave(sum(d in w for w in windows), 0).flatten(0, 1)
-        out.append(edit(_sites([d], lm)[0], op='substitute', fn=lambda x, new=new: new, positions=spans))
-    return out
-
-@contextmanager
-def _writing(lm:LM, edits:list, rows:int, past:int, n:int):
-    "Apply edits to one pass over `n` tokens that follow `past` cached ones."
-    bound, real = bind(lm, edits), torch.ones(rows, n, dtype=torch.bool, device=lm.device)
-    where = Where(real, past + real.long().cumsum(1) - 1, torch.full((rows,), past + n, device=lm.device))
-    visit = _Visit({}, bound, where, torch.arange(rows))
-    with _hooks(lm.model, lambda: visit): yield
-    check_touched(visit.touched, bound)
-
-def _write_batch(lm:LM, pp:Pairs, spans:dict, windows:dict, limit:int, rows:int, tick)->tuple[list, list]:
-    "Texts by span: of the unpatched recipients, and per window."
-    depths, wins = sorted({d for w in windows.values() for d in w}), list(windows.values())
-    chains = Chains(pp.table, pp.source[:, :-1], pp.roles, pp.context, pp.cut)
-    (_, got), = stream_states(lm, chains, list(dict.fromkeys(_sites(depths, lm))), rows=len(pp))
-    states = {d: got[s] for d, s in zip(depths, _sites(depths, lm))}
-    ids, n, done = torch.tensor(pp.recipient), len(pp.context), 0
-    cache = widen(feed(lm, None, torch.tensor([pp.context]), 0)[1], len(pp)) if n else None
-    texts, plain, known = {}, {}, {}
-    for name, (a, b) in sorted(spans.items(), key=lambda x: x[1]):
-        if a > done: cache, done = feed(lm, cache, ids[:, done:a], n + done)[1], a
-        stop = max(b, pp.cut)
-        def write(k, edits=None):
-            part = ids[:, a:stop].repeat_interleave(k, 0)
-            if edits is None: logits, own = feed(lm, widen(cache, k), part, n + a)
-            else:
-                with _writing(lm, edits, len(part), n + a, stop - a): logits, own = feed(lm, widen(cache, k), part, n + a)
-            return cut_lines(lm, go_on(lm, own, logits, n + stop, limit - stop))
-        if stop not in known: known[stop] = write(1)
-        plain[name], step = known[stop], max(1, rows//(len(pp)*(stop - a)))
-        some = [(wins[k:k + step], write(len(wins[k:k + step]), _writers(lm, pp, (a, b), wins[k:k + step], states))) for k in range(0, len(wins), step)]
-        texts[name] = [([x[0][i*len(w) + j] for i in range(len(pp))], x[1].reshape(len(pp), len(w))[:, j]) for w, x in some for j in range(len(w))]
-        tick(len(pp)*len(wins))
-    return plain, texts
-
-def _write_plain(lm:LM, pp:Pairs, spans:dict, windows:dict, limit:int, rows:int, tick)->tuple[dict, dict]:
-    "The same, every text whole for every token."
-    plain, texts, n = {}, {}, len(pp.context)
-    for name, (a, b) in spans.items():
-        stop = max(b, pp.cut)
-        full, src = ([pp.context + r[:stop] for r in x.tolist()] for x in (pp.recipient, pp.source))
-        go = lambda: decode(lm, full, (), limit - stop, fast=False)
-        plain[name], texts[name] = go(), []
-        for depths in windows.values():
-            with edited(lm, patch(lm, src, full, _sites(depths, lm), [(n + a, n + b)]*len(pp)), prompt=torch.tensor([n + stop]*len(pp))): texts[name].append(go())
-        tick(len(pp)*len(windows))
-    return plain, texts
-
-# %% ../../nbs/evals/12_patching.ipynb #fca57c6b
-def _scored(lm:LM, pp:Pairs, stop:int, new:list, ended:np.ndarray)->dict:
-    "What a chain that was given up to a position, and written from there, comes to."
-    texts = [lm.tokenizer.decode(g + list(x)) for g, x in zip(pp.recipient[:, pp.cut:stop].tolist(), new)]
-    pick = score_texts(pp.table, texts).pick.to_numpy()
-    give = pp.table[['source_id', 'source_target', 'source_answer', 'asked']].set_axis(['id', 'target', 'answer', 'asked'], axis=1)
-    exact, src = score_texts(pp.table, texts).exact.to_numpy() & ended, score_texts(give, texts).exact.to_numpy() & ended
-    return dict(own=pick == pp.table.answer.to_numpy(), source=pick == pp.table.source_answer.to_numpy(), own_exact=exact, source_exact=src, text=texts)
-
-def generated_grid(
-    lm:LM,
-    pp:Pairs,
-    spans:dict|None=None, # as in `patch_grid`
-    windows:dict|None=None, # as in `patch_grid`
-    *, extra:int=8, # tokens that a chain may be longer than the gold one
-    method:str='fast', # 'plain': every text whole for every token, for any model
-    run=None, key:str='written', # keep each batch of pairs as a part of this run
-    rows:int|None=None, # token rows in flight
-    desc:str='patching, then writing', # label of the progress bar
-)->pd.DataFrame: # as of `patch_grid` without gaps; readout is 'written answer'; with own_exact, source_exact, text
-    "Every cell on every pair, the chain after the span written by the model."
-    spans, windows = token_spans(pp.roles) if spans is None else spans, depth_windows(lm) if windows is None else windows
-    _check_cells(spans, windows, lm, pp.recipient.shape[1]), _may_patch(lm)
-    if method not in _METHODS: raise suggest(method, _METHODS, 'way to patch')
-    if method == 'fast' and not can_cache(lm): raise NoReplay(f'{lm.name} takes no cache of keys and values; give method="plain"')
-    limit, rows = pp.recipient.shape[1] + extra, rows or 4*default_rows(lm)
-    step, digest = max(1, rows//(limit*4)), _digest(lm, pp, spans, windows, extra, method)
-    bar, parts = progress(total=len(pp)*len(spans)*len(windows), desc=desc, unit='cell'), []
-    for a in range(0, len(pp), step):
-        some = pick_pairs(pp, range(a, min(a + step, len(pp))))
-        made = lambda: _written_table(lm, some, a, spans, windows, _write_batch if method == 'fast' else _write_plain, limit, rows, bar.update)
-        parts.append(made() if run is None else run.part(f'{key}-{digest}/{a}-{len(some)}', made))
-    bar.close()
-    out = pd.concat(parts, ignore_index=True)
-    out.attrs = dict(direction=pp.direction, control=pp.control, method=method)
-    return out
-
-@torch.no_grad()
-def _written_table(lm:LM, pp:Pairs, first:int, spans:dict, windows:dict, work, limit:int, rows:int, tick)->pd.DataFrame:
-    plain, texts = work(lm, pp, spans, windows, limit, rows, tick)
-    base = pd.DataFrame(dict(pair=first + np.arange(len(pp)), id=pp.table.id, cluster=pp.table.cluster, readout='written answer', gap=np.nan, gap_recipient=np.nan, gap_source=np.nan))
-    base['differ'] = pp.table.answer != pp.table.source_answer
-    src, out = replace(pp, recipient=pp.source, table=pp.table.assign(answer=pp.table.source_answer, target=pp.table.source_target)), []
-    if can_cache(lm): new = decode(lm, pp.source[:, :pp.cut], pp.context, limit - pp.cut)
-    else: new = decode(lm, pp.source[:, :pp.cut], pp.context, limit - pp.cut, fast=False)
-    run = _scored(lm, src, pp.cut, *new)['own']
-    for s, (_, b) in spans.items():
-        before = _scored(lm, pp, max(b, pp.cut), *plain[s])
-        for w, x in zip(windows, texts[s]):
-            out.append(base.assign(span=s, window=w, **_scored(lm, pp, max(b, pp.cut), *x), own_before=before['own'], source_before=before['source'], source_run=run))
-    return pd.concat(out, ignore_index=True)
-
-# %% ../../nbs/evals/12_patching.ipynb #1c15bda0
-@torch.no_grad()
-def mixed_chains(
-    lm:LM,
-    pairs:pd.DataFrame, # from `edit_pairs`
-    demos:pd.DataFrame|None=None, # items to show first
-    bos:bool=False, # as in `place_pairs`
-)->pd.DataFrame: # one row per pair and read-out: `follows` ('chain', 'question' or 'neither'), `gap` (logit of the chain's digit minus the question's), `differ`
-    "Base questions with edited chains, scored against both."
-    pp = place_pairs(lm, pairs, demos, 'denoising', bos)
-    place_chains(lm, pd.DataFrame(dict(id=pairs.id, source=pairs.base_source, target=pairs.target)), demos, bos) # the mixture must align too
-    ids, out = np.concatenate([pp.source[:, :pp.cut], pp.recipient[:, pp.cut:]], 1), []
-    digits = read_outs(pp.roles)
-    at = np.array(list(digits.values()))
-    for rows, got in stream_states(lm, Chains(pp.table, ids[:, :-1], pp.roles, pp.context, pp.cut), 'final_norm'):
-        chain, question = pp.recipient[rows][:, at], pp.source[rows][:, at]
-        want = torch.tensor(np.stack([chain, question], -1), device=lm.device)
-        top, gap = (x.numpy() for x in _read(lm, got['final_norm'][:, at - 1].to(lm.device), want))
-        for j, k in enumerate(digits):
-            follows = np.where(top[:, j] == chain[:, j], 'chain', np.where(top[:, j] == question[:, j], 'question', 'neither'))
-            out.append(pd.DataFrame(dict(pair=rows, id=pp.table.id.iloc[rows].to_numpy(), cluster=pp.table.cluster.iloc[rows].to_numpy(), readout=k, follows=follows, gap=gap[:, j], differ=chain[:, j] != question[:, j])))
-    return pd.concat(out, ignore_index=True).sort_values(['pair'], kind='stable', ignore_index=True)
-
-def follows_table(
-    mixed:pd.DataFrame, # of `mixed_chains`
-    level:float=.95, # of the intervals
-)->pd.DataFrame: # one row per read-out and choice: share, low, high, n, n_clusters
-    "How often each digit follows the chain, the question, or neither, where the two differ."
-    d, rows = mixed[mixed.differ], []
-    for k, g in d.groupby('readout', sort=False):
-        for who in ('chain', 'question', 'neither'):
-            a = accuracy_interval(g.follows == who, g.cluster, level)
-            rows.append(dict(readout=k, follows=who, share=a.pop('accuracy'), **a))
-    return pd.DataFrame(rows)

@@ -53,6 +53,7 @@ def rank_places(
     "The end of the question, and the token before each digit."
     return {'question': chains.cut - 1} | {f'before {k}': p - 1 for k, p in digits.items()}
 
+# %% ../../nbs/evals/12a_trajectories.ipynb #0d1d0bb5
 def rank_trajectories(
     lm:LM,
     chains:Chains, # gold chains
