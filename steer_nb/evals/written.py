@@ -19,8 +19,8 @@ import torch
 from ..core import progress, suggest
 from ..data.arithmetic import score_texts
 from .chains import Chains, can_cache, cut_lines, decode, feed, go_on, place_chains, stream_states, widen
-from .patching import Pairs, depth_windows, pick_pairs, place_pairs, read_outs, token_spans
 from .patching import _METHODS, _check_cells, _digest, _may_patch, _read, _sites
+from .spans import Pairs, depth_windows, pick_pairs, place_pairs, read_outs, token_spans
 from .statistics import accuracy_interval
 from .sweeps import default_rows
 from ..models.edits import Where, bind, edit
