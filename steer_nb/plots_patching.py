@@ -16,22 +16,21 @@ from .plots import _CURVES, _INK, _MINUS, _SIGNED, _diverging, _fits, _heading, 
 
 # %% ../nbs/plots_patching.ipynb #a87f755f
 MEASURES = dict(normalised=('normalised logit difference', 'normalised_low', 'normalised_high'), effect=('indirect effect', 'low', 'high'),
-                success=('success rate', 'success_low', 'success_high'), neither=('share of answers that are neither', None, None))
+                success=('success rate', 'success_low', 'success_high'), damage=('share of answers that become neither', 'damage_low', 'damage_high'))
 _MATTERS = .05  # a smaller effect is not boxed
 
 # %% ../nbs/plots_patching.ipynb #af8ef848
 def _grid_words(t:pd.DataFrame, measure:str)->str:
     "What the strongest cell says."
     name, low, high = MEASURES[measure]
-    if measure == 'neither':
-        b = t.loc[t.neither.idxmax()]
-        return f'At most {100*b.neither:.0f} % of answers are neither, with "{b.span}" patched in window {b.window}'
     sure = t[t.sure]
     b = (sure if len(sure) else t).pipe(lambda d: d.loc[d[measure].abs().idxmax()])
     value = f'{b[measure]:.2f} [{b[low]:.2f}, {b[high]:.2f}]'.replace('-', '−')
     lead = f'{b.readout[0].upper()}{b.readout[1:]}'
+    if not len(sure) and measure == 'damage': return f'No patch breaks answers: at most {100*t.damage.max():.0f} % more are neither'.replace('-', '−')
     if not len(sure): return f'No patch moves what is read by much: the largest {name} is {value}'
-    which = 'follows the source most when' if b[measure] > 0 else 'is moved, but never towards the source:'
+    if measure == 'damage': return f'{lead} is broken most when "{b.span}" is patched in window {b.window}: {value} more are neither'
+    which = 'follows the source most when' if b[measure] > 0 else 'is moved away from the source most when'
     return f'{lead} {which} "{b.span}" is patched in window {b.window}: {name} {value}'
 
 # %% ../nbs/plots_patching.ipynb #40d5c327
@@ -42,15 +41,15 @@ def patch_chart(
     "What every span and window carries, a panel per read-out."
     if measure not in MEASURES: raise suggest(measure, MEASURES, 'measure')
     name, low, high = MEASURES[measure]
-    t = _need(table, ['span', 'window', 'readout', 'n', *filter(None, (measure, low, high))], 'patch_chart')
+    t = _need(table, ['span', 'window', 'readout', 'n', measure, low, high], 'patch_chart')
     t = _fits(_need(t.dropna(subset=[measure]), [], f'patch_chart (rows with a value of {measure!r})'), 'patch_chart')
     spans, windows = list(table.span.unique()), list(table.window.unique())
-    sure = (t[low] > _MATTERS) | (t[high] < -_MATTERS) if low else pd.Series(False, index=t.index)
+    sure = (t[low] > _MATTERS) | (t[high] < -_MATTERS)
     t = t.assign(value=t[measure].astype(float).round(4), sure=sure, text=[_two(v) for v in t[measure]])
     about = [f'{d} patches' for d in t.direction.unique() if d] if 'direction' in t else []
     if 'control' in t: about += [f'control: {c}' for c in t.control.unique() if c]
     about += [f'{int(t.n.max())} pairs', '0: as unpatched, 1: as the source' if measure == 'normalised' else name]
-    reading = '; '.join(about) + ('; boxed: the 95 % interval lies beyond .05.' if low else '.')
+    reading = '; '.join(about) + '; boxed: the 95 % interval lies beyond .05.'
     return _draw_patches(t, spans, windows, name, _heading(_grid_words(t, measure), reading))
 
 # %% ../nbs/plots_patching.ipynb #79990d29
@@ -66,7 +65,7 @@ def _draw_patches(t:pd.DataFrame, spans:list, windows:list, name:str, title:alt.
     x = alt.X('window:N', sort=windows, title='window of depths or steps', axis=alt.Axis(labelAngle=0 if max(map(len, windows))*6 < cell else -50, labelLimit=120))
     y = alt.Y('span:N', sort=spans, title=None, axis=alt.Axis(labelLimit=200))
     m = max(1., float(t.value.abs().max()))
-    color = alt.Color('value:Q', title=name.split(' ')[-1] if name.startswith('share') else name, scale=_diverging(min(m, 1.5)), legend=alt.Legend(labelExpr=_SIGNED, titleLimit=160, gradientLength=110))
+    color = alt.Color('value:Q', title='damage' if name.startswith('share') else name, scale=_diverging(min(m, 1.5)), legend=alt.Legend(labelExpr=_SIGNED, titleLimit=160, gradientLength=110))
     base = alt.Chart(t[['span', 'window', 'readout', 'value', 'text', 'sure', 'n']]).encode(x, y, tooltip=['readout', 'span', 'window', alt.Tooltip('value:Q', format='.3f'), 'n'])
     layers = [base.mark_rect().encode(color)]
     if cell >= 24 and step > 12:
