@@ -54,7 +54,7 @@ def _two_loop(g: Tensor, past: list, scale: Tensor) -> Tensor:
     for (s, y, rho), a in zip(past, reversed(alphas)): q = q + s * (a - rho * dot(y, q))
     return q
 
-def _descend(x: Tensor, hot: Tensor, w: Tensor, ridge: float, tol: float, max_iter: int, history: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+def _descend(x: Tensor, hot: Tensor, w: Tensor, ridge: float, tol: float, max_iter: int, history: int = 20) -> tuple[Tensor, Tensor, Tensor]:
     "Minimise every cell's objective from `w`; weights, iterations and whether the gradient came below `tol`."
     out, steps, met = w.clone(), torch.zeros(len(w), dtype=torch.long), torch.zeros(len(w), dtype=torch.bool)
     live, past = torch.arange(len(w)), []

@@ -26,7 +26,7 @@ from ..models.tracing import stream
 def _as_cells(X, device='cpu', dtype=torch.float64) -> tuple[Tensor, bool]:  # (cells, items, width); whether there was one cell only
     x = torch.as_tensor(X if isinstance(X, Tensor) else np.asarray(X)).to(device=device, dtype=dtype)
     if x.ndim not in (2, 3): raise SteerError(f'X has shape {tuple(x.shape)}: give (items, width), or (cells, items, width)')
-    if not torch.isfinite(x).all(): raise SteerError('X holds missing or infinite values: drop those items or cells')
+    if not torch.isfinite(x.sum()): raise SteerError('X holds missing or infinite values: drop those items or cells')
     return (x[None], True) if x.ndim == 2 else (x, False)
 
 def _codes(X: Tensor, y) -> tuple[np.ndarray, np.ndarray]:
