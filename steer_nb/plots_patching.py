@@ -65,8 +65,10 @@ def _draw_patches(t:pd.DataFrame, spans:list, windows:list, name:str, title:alt.
     x = alt.X('window:N', sort=windows, title='window of depths or steps', axis=alt.Axis(labelAngle=0 if max(map(len, windows))*6 < cell else -50, labelLimit=120))
     y = alt.Y('span:N', sort=spans, title=None, axis=alt.Axis(labelLimit=200))
     m = max(1., float(t.value.abs().max()))
-    color = alt.Color('value:Q', title='damage' if name.startswith('share') else name, scale=_diverging(min(m, 1.5)), legend=alt.Legend(labelExpr=_SIGNED, titleLimit=160, gradientLength=110))
-    base = alt.Chart(t[['span', 'window', 'readout', 'value', 'text', 'sure', 'n']]).encode(x, y, tooltip=['readout', 'span', 'window', alt.Tooltip('value:Q', format='.3f'), 'n'])
+    legend = alt.Legend(labelExpr=_SIGNED, titleLimit=160, gradientLength=110)
+    color = alt.Color('value:Q', title='damage' if name.startswith('share') else name, scale=_diverging(min(m, 1.5)), legend=legend)
+    tip = ['readout', 'span', 'window', alt.Tooltip('value:Q', format='.3f'), 'n']
+    base = alt.Chart(t[['span', 'window', 'readout', 'value', 'text', 'sure', 'n']]).encode(x, y, tooltip=tip)
     layers = [base.mark_rect().encode(color)]
     if cell >= 24 and step > 12:
         layers.append(base.mark_text(fontSize=10).encode(text='text:N', color=alt.condition(f'abs(datum.value) > {.62*min(m, 1.5)}', alt.value('white'), alt.value(_INK))))
@@ -82,7 +84,9 @@ def _rank_words(t:pd.DataFrame)->str:
     b = top.loc[top.mean_digits.idxmin()]
     control = t[(t.quantity == 'control') & (t.place == b.place) & (t.lens == b.lens) & (t.depth == b.depth)].mean_digits
     beside = f', the control at {control.iloc[0]:.1f}' if len(control) else ''
-    return f'Value {b.quantity} stands highest {b.place if b.place.startswith("before") else "at the end of the " + b.place}, {"step" if t.step.max() else "depth"} {b.step if t.step.max() else b.depth}: mean rank {b.mean_digits:.1f} of the digits{beside}'
+    where = b.place if b.place.startswith('before') else f'at the end of the {b.place}'
+    when = f'step {b.step}' if t.step.max() else f'depth {b.depth}'
+    return f'Value {b.quantity} stands highest {where}, {when}: mean rank {b.mean_digits:.1f} of the digits{beside}'
 
 # %% ../nbs/plots_patching.ipynb #ba790f11
 def rank_chart(
@@ -94,12 +98,16 @@ def rank_chart(
     if t.duplicated(['place', 'lens', 'quantity', x]).any(): raise SteerError(f'rank_chart: a {x} occurs twice; give the rows of one block')
     names, many = list(t.quantity.unique()), t.lens.nunique() > 1
     t = t.assign(panel=t.place + (', ' + t.lens + ' lens' if many else ''), value=t.mean_digits.round(3))
-    color = alt.Color('quantity:N', sort=names, title='value', scale=alt.Scale(domain=names, range=[*_CURVES[:len(names) - 1], '#8A8A8A'] if names[-1] == 'control' else _CURVES[:len(names)]), legend=alt.Legend(orient='top'))
+    hues = [*_CURVES[:len(names) - 1], '#8A8A8A'] if names[-1] == 'control' else _CURVES[:len(names)]
+    color = alt.Color('quantity:N', sort=names, title='value', scale=alt.Scale(domain=names, range=hues), legend=alt.Legend(orient='top'))
     ticks = dict(values=sorted(map(int, t[x].unique()))) if t[x].nunique() <= 12 else dict(tickMinStep=1)
     base = alt.Chart().encode(
-        alt.X(f'{x}:Q', title='recurrence step' if x == 'step' else 'depth', axis=alt.Axis(grid=False, format='d', **ticks), scale=alt.Scale(zero=False, nice=False, padding=8)),
+        alt.X(f'{x}:Q', title='recurrence step' if x == 'step' else 'depth', axis=alt.Axis(grid=False, format='d', **ticks),
+              scale=alt.Scale(zero=False, nice=False, padding=8)),
         alt.Y('value:Q', title='mean rank among digits', scale=alt.Scale(domain=[0, 9], reverse=True)), color)
     null = alt.Chart().mark_rule(strokeDash=[4, 3], color='#666666').encode(y=alt.datum(4.5))
-    chart = alt.layer(null, base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=35, opacity=1), data=t[['panel', 'quantity', x, 'value']]).properties(width=225, height=120)
+    marks = [null, base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=35, opacity=1)]
+    chart = alt.layer(*marks, data=t[['panel', 'quantity', x, 'value']]).properties(width=225, height=120)
     order = list(dict.fromkeys(t.panel))
-    return chart.facet(facet=alt.Facet('panel:N', sort=order, title=None), columns=2, title=_heading(_rank_words(t), 'Rank 0: first of the ten digits; dashed: chance, 4.5; control: a digit that is no value of the item.'))
+    reading = 'Rank 0: first of the ten digits; dashed: chance, 4.5; control: a digit that is no value of the item.'
+    return chart.facet(facet=alt.Facet('panel:N', sort=order, title=None), columns=2, title=_heading(_rank_words(t), reading))

@@ -130,7 +130,8 @@ def _outcomes(pp:Pairs, lay:_Layout, top:Tensor, gap:Tensor)->dict[str, Tensor]:
         return (top[..., [col[c] for c, _ in steps]] == want).all(-1)
     steps = [dict(own=(s := [(int(lay.trunk[p - 1]), p)]), source=s) for p in lay.digits.values()] + list(lay.whole.values())
     gaps = [gap[..., col[int(lay.trunk[p - 1])]] for p in lay.digits.values()] + [torch.full_like(gap[..., 0], torch.nan)]*len(lay.whole)
-    return dict(gap=torch.stack(gaps, -1), own=torch.stack([hits(s['own'], pp.recipient) for s in steps], -1), source=torch.stack([hits(s['source'], pp.source) for s in steps], -1))
+    hit = {k: torch.stack([hits(s[k], ids) for s in steps], -1) for k, ids in dict(own=pp.recipient, source=pp.source).items()}
+    return dict(gap=torch.stack(gaps, -1), **hit)
 
 # %% ../../nbs/evals/12_patching.ipynb #6ae57bbd
 def _same_start(lm:LM, a:Tensor|None, b:Tensor|None)->None:
@@ -205,7 +206,8 @@ def _may_patch(lm:LM)->None:
 # %% ../../nbs/evals/12_patching.ipynb #40af0498
 def _digest(lm:LM, pp:Pairs, *rest)->str:
     c = getattr(lm.model, 'config', None)
-    return stable_hash([fingerprint(lm), lm.num_steps, getattr(c, 'init', None), getattr(c, 'init_seed', None), pp.context, pp.source.tolist(), pp.recipient.tolist(), *rest], 12)
+    start = [lm.num_steps, getattr(c, 'init', None), getattr(c, 'init_seed', None)]
+    return stable_hash([fingerprint(lm), *start, pp.context, pp.source.tolist(), pp.recipient.tolist(), *rest], 12)
 
 _METHODS = dict(fast=_fast_batch, plain=_plain_batch)
 
@@ -256,7 +258,8 @@ def _check_plain(lm:LM, pp:Pairs, lay:_Layout, spans:dict, windows:dict, got:dic
         gap = _outcomes(one, lay, *cell)['gap'][0, 0].numpy()
         worst = max(worst, float(np.nanmax(np.abs(gap - got['cell.gap'][i, s*len(windows) + w]))))
     tol = 2e-3 if lm.dtype == torch.float32 else .5
-    if worst > tol: raise SteerError(f'the fast patch differs from a whole pass by {worst:.2g} in logits (allowed {tol:g}) on {lm.name}: use method="plain", and report the model')
+    if worst > tol: raise SteerError(f'the fast patch differs from a whole pass by {worst:.2g} in logits (allowed {tol:g}) on {lm.name}: '
+                                     'use method="plain", and report the model')
     return worst
 
 # %% ../../nbs/evals/12_patching.ipynb #845340a4
@@ -267,7 +270,8 @@ def _grid_table(pp:Pairs, lay:_Layout, spans:dict, windows:dict, got:dict)->pd.D
     at = {k: [p] for k, p in lay.digits.items()} | {k: [p for _, p in v['own']] for k, v in lay.whole.items()}
     differ = np.stack([(pp.source[:, at[r]] != pp.recipient[:, at[r]]).any(1) for r in names], 1)
     labels = lambda x, at: pd.Categorical.from_codes(at, list(x)).astype(object)
-    return pd.DataFrame(dict(pair=i, id=pp.table.id.to_numpy()[i], cluster=pp.table.cluster.to_numpy()[i], span=labels(spans, s), window=labels(windows, w), readout=labels(names, k),
+    return pd.DataFrame(dict(pair=i, id=pp.table.id.to_numpy()[i], cluster=pp.table.cluster.to_numpy()[i],
+        span=labels(spans, s), window=labels(windows, w), readout=labels(names, k),
         gap=got['cell.gap'].ravel(), gap_recipient=wide(got['before.gap']), gap_source=wide(got['run.gap']), own=got['cell.own'].ravel(), source=got['cell.source'].ravel(),
         own_before=wide(got['before.own']), source_before=wide(got['before.source']), source_run=wide(got['run.source']), differ=wide(differ)))
 
@@ -305,7 +309,8 @@ def patch_table(
             row |= dict(effect=e['effect'], low=e['low'], high=e['high'], se=e['se'], p=e['p'], mde=e['mde'], n_clusters=e['n_clusters'])
         after, before = ((~d[a] & ~d[b]).to_numpy() for a, b in (('own', 'source'), ('own_before', 'source_before')))
         e = paired_effect(after, before, d.cluster.to_numpy(), level)
-        row |= dict(own=float(d.own.mean()), own_before=float(d.own_before.mean()), neither=float(after.mean()), neither_before=float(before.mean()), damage=e['effect'], damage_low=e['low'], damage_high=e['high'])
+        row |= dict(own=float(d.own.mean()), own_before=float(d.own_before.mean()), neither=float(after.mean()), neither_before=float(before.mean()),
+                    damage=e['effect'], damage_low=e['low'], damage_high=e['high'])
         rows.append(row)
     out = pd.DataFrame(rows)
     out.attrs = dict(grid.attrs)

@@ -63,7 +63,8 @@ def rank_trajectories(
     seeds:Sequence[int]=(0,), # of the initial state, in models that draw one
 )->pd.DataFrame: # item, id, cluster, place, site, depth, stage, block, step, lens, seed, quantity, value, rank, rank_digits, logp
     "The rank of every value of every item, at places, depths and steps."
-    if bad := {k: p for k, p in places.items() if not 0 <= p < chains.ids.shape[1]}: raise SteerError(f'place {bad} is outside of these items, which have positions 0 to {chains.ids.shape[1] - 1}')
+    if bad := {k: p for k, p in places.items() if not 0 <= p < chains.ids.shape[1]}:
+        raise SteerError(f'place {bad} is outside of these items, which have positions 0 to {chains.ids.shape[1] - 1}')
     digit, n, parts = digit_tokens(lm), len(chains.context), []
     seeded = hasattr(getattr(lm.model, 'config', None), 'init_seed')
     for s in seeds if seeded else seeds[:1]:
@@ -76,16 +77,18 @@ def rank_trajectories(
     names = pd.DataFrame([dict(place=k, position=n + p) for k, p in places.items()])
     out = t.merge(item_values(chains.items), on=['item', 'value']).merge(names, on='position')
     at = out.item.to_numpy()
-    return out.assign(id=chains.items.id.to_numpy()[at], cluster=chains.items.skeleton.to_numpy()[at]).sort_values(['seed', 'position', 'item', 'lens', 'depth', 'quantity'], ignore_index=True)
+    out = out.assign(id=chains.items.id.to_numpy()[at], cluster=chains.items.skeleton.to_numpy()[at])
+    return out.sort_values(['seed', 'position', 'item', 'lens', 'depth', 'quantity'], ignore_index=True)
 
 # %% ../../nbs/evals/12a_trajectories.ipynb #dc869dea
 def rank_table(
     ranks:pd.DataFrame, # of `rank_trajectories`
     level:float=.95, # of the intervals
-)->pd.DataFrame: # place, lens, quantity, depth, stage, block, step: median, mean and digits' mean rank; first, low, high: share of items where the value is first of the digits
+)->pd.DataFrame: # per place, lens, quantity and depth: median, mean, mean_digits of ranks; first (of the digits), low, high
     "Trajectories over items, with intervals clustered by skeleton."
     by, rows = ['place', 'lens', 'quantity', 'depth', 'site', 'stage', 'block', 'step'], []
     for keys, d in ranks.groupby(by, sort=False):
         a = accuracy_interval(d.rank_digits == 0, d.cluster, level)
-        rows.append(dict(zip(by, keys), median=float(d['rank'].median()), mean=float(d['rank'].mean()), mean_digits=float(d.rank_digits.mean()), first=a['accuracy'], low=a['low'], high=a['high'], n=a['n'], n_clusters=a['n_clusters']))
+        mid = dict(median=float(d['rank'].median()), mean=float(d['rank'].mean()), mean_digits=float(d.rank_digits.mean()))
+        rows.append(dict(zip(by, keys), **mid, first=a.pop('accuracy'), **a))
     return pd.DataFrame(rows)

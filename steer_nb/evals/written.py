@@ -131,7 +131,8 @@ def generated_grid(
 @torch.no_grad()
 def _written_table(lm:LM, pp:Pairs, first:int, spans:dict, windows:dict, work, limit:int, rows:int, tick)->pd.DataFrame:
     plain, texts = work(lm, pp, spans, windows, limit, rows, tick)
-    base = pd.DataFrame(dict(pair=first + np.arange(len(pp)), id=pp.table.id, cluster=pp.table.cluster, readout='written answer', gap=np.nan, gap_recipient=np.nan, gap_source=np.nan))
+    gaps = dict.fromkeys(('gap', 'gap_recipient', 'gap_source'), np.nan)
+    base = pd.DataFrame(dict(pair=first + np.arange(len(pp)), id=pp.table.id, cluster=pp.table.cluster, readout='written answer', **gaps))
     base['differ'] = pp.table.answer != pp.table.source_answer
     src, out = replace(pp, recipient=pp.source, table=pp.table.assign(answer=pp.table.source_answer, target=pp.table.source_target)), []
     if can_cache(lm): new = decode(lm, pp.source[:, :pp.cut], pp.context, limit - pp.cut)
@@ -163,7 +164,8 @@ def mixed_chains(
         top, gap = (x.numpy() for x in _read(lm, got['final_norm'][:, at - 1].to(lm.device), want))
         for j, k in enumerate(digits):
             follows = np.where(top[:, j] == chain[:, j], 'chain', np.where(top[:, j] == question[:, j], 'question', 'neither'))
-            out.append(pd.DataFrame(dict(pair=rows, id=pp.table.id.iloc[rows].to_numpy(), cluster=pp.table.cluster.iloc[rows].to_numpy(), readout=k, follows=follows, gap=gap[:, j], differ=chain[:, j] != question[:, j])))
+            who = pp.table.iloc[rows][['id', 'cluster']].reset_index(drop=True).assign(pair=rows, readout=k)
+            out.append(who.assign(follows=follows, gap=gap[:, j], differ=chain[:, j] != question[:, j]))
     return pd.concat(out, ignore_index=True).sort_values(['pair'], kind='stable', ignore_index=True)
 
 # %% ../../nbs/evals/12b_written.ipynb #a136f42b
