@@ -204,8 +204,8 @@ def twin_plan(
 )->Plan:
     "How a twin is trained."
     if name not in TWINS: raise suggest(name, TWINS, 'twin')
-    drill = dict(levels=(1, 0, 0, 0, 0), direct=0, stream=999 + seed)
-    facts, later = Corpus(facts=(0, 1, 0), **drill), Corpus(facts=(.15, .7, .15), **drill)
+    facts = Corpus(levels=(1, 0, 0, 0, 0), facts=(0, 1, 0), direct=0, stream=999 + seed)
+    later = Corpus(levels=(.5, .125, .125, .125, .125), facts=(.15, .55, .3), direct=0, stream=999 + seed)
     mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, later=later, extra_size=48, seed=seed)
     return Plan(**(mix | _plans[name] | changes))
 
