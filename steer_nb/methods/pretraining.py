@@ -194,8 +194,8 @@ class Plan:
         return self.lr*(self.floor + (1 - self.floor)*(1 + np.cos(np.pi*part))/2)
 
 # %% ../../nbs/methods/02_pretraining.ipynb #437545fe
-_plans = dict(looped=dict(lr=2e-3, alone=600, steps=2400), plain=dict(lr=3e-3, alone=350, steps=2400),
-              deep=dict(lr=2e-3, alone=350, steps=2400))
+_plans = dict(looped=dict(lr=2e-3, alone=600, steps=2400), plain=dict(lr=2e-3, alone=600, steps=2400),
+              deep=dict(lr=2e-3, alone=600, steps=2400))
 
 def twin_plan(
     name:str, # one of `TWINS`
@@ -204,8 +204,8 @@ def twin_plan(
 )->Plan:
     "How a twin is trained."
     if name not in TWINS: raise suggest(name, TWINS, 'twin')
-    facts = Corpus(levels=(1, 0, 0, 0, 0), facts=(0, 1, 0), direct=0, stream=999 + seed)
-    later = Corpus(levels=(.5, .125, .125, .125, .125), facts=(.15, .55, .3), direct=0, stream=999 + seed)
+    facts = Corpus(levels=(.5, .5, 0, 0, 0), facts=(0, 1, 0), direct=0, stream=999 + seed)
+    later = Corpus(levels=(.5, .5, 0, 0, 0), facts=(.15, .6, .25), direct=0, stream=999 + seed)
     mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, later=later, extra_size=48, seed=seed)
     return Plan(**(mix | _plans[name] | changes))
 
