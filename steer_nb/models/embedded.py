@@ -104,6 +104,9 @@ def twin_path(
     name: str,  # one of `twin_names`
 ) -> Path:
     "The folder of a model that was trained here."
+    recipe, _, seed = name.removeprefix('twin/').partition('-')
+    if name not in twin_names() and recipe in ('looped', 'plain', 'deep') and seed.isdigit():
+        raise SteerError(f'{name} is not trained yet; there are {twin_names()}. Train it, which takes half an hour or so: papermill nbs/training/00_twins.ipynb out.ipynb -p recipe {recipe} -p seed {seed}')
     if name not in twin_names(): raise suggest(name, twin_names(), 'model trained here')
     return data_path('models', name.removeprefix('twin/'))
 
