@@ -8,7 +8,7 @@ __all__ = ['SteerError', 'RunError', 'suggest', 'in_test', 'data_path', 'runs_di
            'file_sha256', 'write_table', 'read_table', 'write_tensors', 'read_tensors']
 
 # %% ../nbs/00_core.ipynb #46c2e5d4
-import atexit, difflib, errno, hashlib, io, json, math, os, random, shutil, sys, tempfile, types, typing, uuid
+import atexit, difflib, errno, hashlib, io, json, math, os, random, shutil, sys, tempfile, typing, uuid
 from contextlib import suppress
 from functools import cache
 from numbers import Integral, Real

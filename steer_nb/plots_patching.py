@@ -12,7 +12,7 @@ import pandas as pd
 
 # %% ../nbs/plots_patching.ipynb #d8133006
 from .core import SteerError, suggest
-from .plots import _CURVES, _INK, _MINUS, _SIGNED, _diverging, _fits, _heading, _need
+from .plots import _CURVES, _INK, _SIGNED, _diverging, _fits, _heading, _need
 
 # %% ../nbs/plots_patching.ipynb #a87f755f
 MEASURES = dict(normalised=('normalised logit difference', 'normalised_low', 'normalised_high'), effect=('indirect effect', 'low', 'high'),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'LETTERS', 'HOLD', 'SIZES', 'Equation', 'parse_equations', 'parse_problem', 'solve', 'write_chain', 'Level',
-           'skeletons', 'level_stats', 'bayes_prefix', 'problem_item', 'draw_names', 'level_equations', 'level_items',
-           'sums_of', 'held_sums', 'hold_out', 'arithmetic_splits', 'overlap', 'demonstrations', 'few_shot_context',
-           'direct', 'general_problems', 'score_texts']
+           'skeletons', 'level_stats', 'best_guess', 'bayes_prefix', 'problem_item', 'draw_names', 'level_equations',
+           'level_items', 'sums_of', 'held_sums', 'hold_out', 'arithmetic_splits', 'overlap', 'demonstrations',
+           'few_shot_context', 'direct', 'general_problems', 'score_texts']
 
 # %% ../../nbs/data/03_arithmetic.ipynb #57424dd2
 import re
@@ -142,8 +142,11 @@ def level_stats()->pd.DataFrame: # one row per level and variable
     return pd.DataFrame([row(k, e.name) for k, l in LEVELS.items() for e in l.shape])
 
 # %% ../../nbs/data/03_arithmetic.ipynb #4dfecee9
-def _best_guess(seen:pd.DataFrame, value:pd.Series)->float:
-    if not seen.shape[1]: return float(value.value_counts(normalize=True).max())
+def best_guess(
+    seen:pd.DataFrame, # digits that are known, a column each; none: the most frequent value
+    value:pd.Series, # digits to guess
+)->float: # accuracy, 0 to 1
+    "Accuracy of guessing the commonest value among the rows that look the same."
     key = seen.to_numpy(np.int64) @ 10**np.arange(seen.shape[1])
     pair, n = np.unique(key*10 + value.to_numpy(np.int64), return_counts=True)
     return float(np.maximum.reduceat(n, np.unique(pair//10, return_index=True)[1]).sum()/len(value))
@@ -153,12 +156,12 @@ def bayes_prefix(
 )->pd.DataFrame: # one row per piece of the problem's text and variable: `piece`, `variable`, `accuracy`
     "Accuracy of the best guess at each variable, once each piece of the problem has been read."
     s, shape, rows, seen, at = skeletons(level), _shape(level).shape, [], [], 0
-    best = {e.name: _best_guess(s[[]], s[e.name]) for e in shape}
+    best = {e.name: best_guess(s[[]], s[e.name]) for e in shape}
     for e in shape:
         for part in ['name', 'equals', *('left', 'sign', 'right')[:3 if e.sign else 1], 'stop']:
             if f'{e.name}.{part}' in s:
                 seen.append(f'{e.name}.{part}')
-                best = {v: _best_guess(s[seen], s[v]) for v in best}
+                best = {v: best_guess(s[seen], s[v]) for v in best}
             rows += [dict(piece=at, variable=v, accuracy=a) for v, a in best.items()]
             at += 1
     return pd.DataFrame(rows + [dict(piece=at + i, variable=v, accuracy=a) for i in range(3) for v, a in best.items()])

@@ -8,7 +8,6 @@ __all__ = ['COLUMNS', 'CEVAL_H', 'MGSM_LANGUAGES', 'SETS', 'MMLU_SIDES', 'reason
 
 # %% ../../nbs/data/05_reasoning.ipynb #1c710b9c
 import json, os, re, warnings
-from dataclasses import replace
 from pathlib import Path
 
 # %% ../../nbs/data/05_reasoning.ipynb #a71beb65

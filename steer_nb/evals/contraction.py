@@ -14,7 +14,7 @@ from ..core import SteerError, progress, suggest
 from .depth_effects import check_same_start, place, place_edits
 from ..methods.directions import Direction
 from ..methods.moments import starting_from
-from ..models.loading import LM, encode, sites_of
+from ..models.loading import LM, draws_start, encode, sites_of
 from ..models.tracing import capture
 
 # %% ../../nbs/evals/09a_contraction.ipynb #73a4123a
@@ -52,7 +52,7 @@ def contraction(
 
 def _start_distances(lm: LM, ids: list, name: dict, seeds) -> dict[str, float]:
     "Mean distance at each site between runs from different initial states; empty where the model draws none."
-    if not hasattr(getattr(lm.model, 'config', None), 'init_seed') or len(seeds) < 2: return {}
+    if not draws_start(lm) or len(seeds) < 2: return {}
     runs = []
     for k in seeds:
         with starting_from(lm, k): runs.append(capture(lm, ids, list(name.values()), 'last'))

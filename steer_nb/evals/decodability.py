@@ -17,7 +17,7 @@ import torch
 
 # %% ../../nbs/evals/10_decodability.ipynb #c7b14399
 from ..core import SteerError, rng
-from ..data.arithmetic import LEVELS, overlap, skeletons, sums_of
+from ..data.arithmetic import LEVELS, best_guess, overlap, skeletons, sums_of
 from ..data.roles import Aligned
 from .statistics import accuracy_interval
 from ..methods.probes import ProbeMap, item_states, probe_map
@@ -119,11 +119,6 @@ def readouts(
     return dict(additive=additive, bound=np.concatenate([_readout(aligned, items, labels[[v]], train, test, v, **kwargs) for v in labels]))
 
 # %% ../../nbs/evals/10_decodability.ipynb #b5615d97
-def _best_guess(seen: np.ndarray, value: np.ndarray) -> float:
-    key = np.zeros(len(value), np.int64) if not seen.shape[1] else np.unique(seen, axis=0, return_inverse=True)[1].ravel()
-    pair, n = np.unique(key*10 + value, return_counts=True)
-    return float(np.maximum.reduceat(n, np.unique(pair // 10, return_index=True)[1]).sum() / len(value))
-
 def bayes_curve(
     level: int,
     roles: pd.DataFrame,                 # of an `Aligned`
@@ -134,7 +129,7 @@ def bayes_curve(
     at, out, last = _slots(roles), [], None
     for p in roles.position:
         seen = tuple(k for k, q in at.items() if q <= p)
-        if seen != last: now, last = [_best_guess(s[list(seen)].to_numpy(), s[e.name].to_numpy().astype(np.int64)) for e in LEVELS[level].shape], seen
+        if seen != last: now, last = [best_guess(s[list(seen)], s[e.name]) for e in LEVELS[level].shape], seen
         out.append(now)
     return np.array(out).T
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 # %% ../../nbs/evals/10b_decodability_charts.ipynb #a92b26dd
-from ..core import SteerError, suggest
+from ..core import suggest
 from .crossings import best_curve, held_out_right
 from .decodability import Decoded
 from ..plots import _BLUE, _GREEN, _GREY, _INK, _ORANGE, _heading, _token

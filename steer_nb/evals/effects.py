@@ -9,9 +9,8 @@ __all__ = ['neutral_texts', 'text_effects', 'repetition', 'before_after', 'optio
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from ..core import SteerError, data_path, in_test
+from ..core import SteerError, data_path
 from .scoring import Questions, decide, questions
 from .statistics import paired_effect
 from .sweeps import sweep

@@ -21,6 +21,7 @@ from ..data.benchmarks import load_task
 from ..data.choices import LETTERS, prompt_of, split_items
 from .requests import SteerRequests
 from .statistics import paired_effect
+from ..models.loading import starts_at_random
 
 # %% ../../nbs/evals/08_harness.ipynb #7515a230
 def has_harness() -> bool:
@@ -188,7 +189,7 @@ def evaluate(
     if not tasks: raise SteerError('no tasks given: harness_tasks() lists those that need no network')
     if limit is not None and limit < 1: raise SteerError(f'limit is {limit}: give a whole number of items, at least 1')
     steered = cls(lm, edits, **options)
-    if steered.edits and getattr(getattr(steered.lm.model, 'config', None), 'init', None) == 'random':
+    if steered.edits and starts_at_random(steered.lm):
         raise SteerError(f"{steered.lm.name} starts from a random state in every pass, so the two arms would differ without any edit: load it with init='seeded' or init='zero'")
     if chat and not steered.lm.chat_template: raise SteerError(f'{steered.lm.name} has no chat template: pass chat=False')
     plain = {k: v for k, v in options.items() if k in ('method', 'batch_tokens', 'max_length', 'max_gen_toks', 'desc')}

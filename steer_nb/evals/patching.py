@@ -22,7 +22,7 @@ from .chains import chain_tree
 from .spans import Pairs, depth_windows, equation_span, pick_pairs, read_outs, token_spans
 from .statistics import accuracy_interval, paired_effect
 from .sweeps import default_rows
-from ..models.loading import LM, fingerprint, unembed
+from ..models.loading import LM, check_repeatable, fingerprint, unembed
 from ..models.replay import Prefix, Tree, later_tail, prefill, _Again, _attending, _call_block, _enter, _final, _injected
 from ..models.tracing import capture, patch
 
@@ -200,8 +200,7 @@ def _check_cells(spans:dict, windows:dict, lm:LM, length:int)->None:
         if not w or not all(-1 <= d < lm.n_depths for d in w): raise SteerError(f'window {k!r} is {w}: {lm.name} has depths -1 (the embedding) to {lm.n_depths - 1}')
 
 def _may_patch(lm:LM)->None:
-    if getattr(getattr(lm.model, 'config', None), 'init', None) == 'random':
-        raise SteerError(f"{lm.name} starts every pass from another random state, so source and recipient do not compare: set model.config.init to 'seeded' or 'zero'")
+    check_repeatable(lm, 'source and recipient do not compare')
 
 # %% ../../nbs/evals/12_patching.ipynb #40af0498
 def _digest(lm:LM, pp:Pairs, *rest)->str:

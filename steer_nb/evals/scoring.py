@@ -19,7 +19,7 @@ from ..core import SteerError, progress, suggest
 from ..data.choices import LETTERS, prompt_of
 from ..models.edits import Edit
 from ..models.loading import LM, encode, log_probs, paired_batches, unembed
-from ..models.replay import Prefix, Tree, common_start, make_tree, prefill, replay
+from ..models.replay import Tree, common_start, make_tree, prefill, replay
 from ..models.tracing import capture, default_budget
 
 # %% ../../nbs/evals/00_scoring.ipynb #aba33ed9

@@ -7,7 +7,6 @@ __all__ = ['digit_tokens', 'item_values', 'rank_places', 'rank_trajectories', 'r
 
 # %% ../../nbs/evals/12a_trajectories.ipynb #6a570fa3
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 # %% ../../nbs/evals/12a_trajectories.ipynb #10303326
 import numpy as np
@@ -18,9 +17,9 @@ from ..core import SteerError, rng
 from ..data.roles import labels
 from .chains import Chains
 from .statistics import accuracy_interval
-from ..methods.moments import starting_from
+from ..methods.moments import started
 from ..models.lens import lens
-from ..models.loading import LM
+from ..models.loading import LM, draws_start
 
 # %% ../../nbs/evals/12a_trajectories.ipynb #8486ba0f
 def digit_tokens(
@@ -66,9 +65,8 @@ def rank_trajectories(
     if bad := {k: p for k, p in places.items() if not 0 <= p < chains.ids.shape[1]}:
         raise SteerError(f'place {bad} is outside of these items, which have positions 0 to {chains.ids.shape[1] - 1}')
     digit, n, parts = digit_tokens(lm), len(chains.context), []
-    seeded = hasattr(getattr(lm.model, 'config', None), 'init_seed')
-    for s in seeds if seeded else seeds[:1]:
-        with starting_from(lm, s) if seeded else nullcontext():
+    for s in seeds if draws_start(lm) else seeds[:1]:
+        with started(lm, s):
             parts.append(lens(lm, chains.prompts(), sites, [n + p for p in places.values()], list(digit), how=how).assign(seed=s))
     t = pd.concat(parts, ignore_index=True)
     key = ['seed', 'item', 'position', 'depth', 'lens']

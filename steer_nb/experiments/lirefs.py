@@ -12,24 +12,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import SteerError, check_params, data_path, file_sha256, in_test, read_table, seed_all, suggest
+from ..core import SteerError, check_params, data_path, in_test, seed_all, suggest
 from ..data.choices import split_items
 from ..data.reasoning import check_disjoint, contrast_cells, contrast_splits
 from ..data.shots import FORMATS, READERS, pick_shots
 from ..evals.contraction import contraction
-from ..evals.depth_effects import Place, check_same_start, depth_effects, effect_table, letter_targets, operators, perturbation_report, token_targets
+from ..evals.depth_effects import check_same_start, depth_effects, effect_table, letter_targets, operators, perturbation_report, token_targets
 from ..evals.effects import neutral_texts
 from ..evals.harness import _need_harness, evaluate, task_docs
 from ..evals.scoring import questions
 from .lirefs_accuracy import GOALS, accuracy_finding, calibrate, chosen_cells, edits_of, exam, goal_grid, make_grid, place_at, places, run_cells, side_table, size_table, test_table
 from .lirefs_directions import all_vectors, bare_prompts, fit_to, item_states, load_items, resolve_sites
 from ..methods.directions import Direction, save_pretrained
-from ..methods.moments import continued, direction_methods, fit_directions, label_moments, load_moments, nearest_tokens, save_moments, stability_over_starts, starting_from
-from ..models.loading import LM, at_steps, fingerprint, load_model, sites_of
+from ..methods.moments import continued, direction_methods, fit_directions, label_moments, load_moments, nearest_tokens, save_moments, stability_over_starts, started
+from ..models.loading import LM, draws_start, fingerprint, load_for, load_model, sites_of
 from ..models.tracing import capture
 from ..depth_plots import contraction_chart, depth_effects_chart
 from ..plots import effects_chart, flips_chart, grid_heatmap, layer_curve, side_effects_chart
-from ..runs import Run, open_run, source_digest
+from ..runs import Run, input_files, open_run, source_digest
 
 # %% ../../nbs/experiments/03_lirefs.ipynb #35948c04
 actions = ('moments', 'directions', 'effects', 'accuracy', 'lm_eval')
@@ -102,14 +102,13 @@ def run(
     "Reasoning-vs-memory directions and what they do, from parameters to a run directory."
     p = check(params)
     if in_test() and lm is None and 'model' not in params: p |= {k: v for k, v in _small().items() if k not in params}
-    lm = lm or load_model(p['model'], revision=p['revision'], dtype=p['dtype'], quant=p['quant'], trust_remote_code=p['trust_remote_code'], num_steps=p['num_steps'])
-    if p['num_steps'] and lm.num_steps != p['num_steps']: lm = at_steps(lm, p['num_steps'])
+    lm = load_for(p, lm)
     seed_all(p['seed'])
     sites, parts = _possible(lm, p)
-    with open_run('lirefs', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), num_steps=lm.num_steps, source=source_digest()) | _files(p)) as r:
+    with open_run('lirefs', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), num_steps=lm.num_steps, source=source_digest()) | input_files((p['task'], p['test_task'], *p['tasks']))) as r:
         r.part('items', lambda: pd.concat([d.assign(split=s) for s, d in parts.items()], ignore_index=True)[['id', 'split', 'group', 'question', 'choices', 'correct', 'reasoning', 'category']])
         says, verdicts = [], {}
-        with _start(lm, p['starts'][0]):
+        with started(lm, p['starts'][0]):
             d, vectors = _directions(r, lm, p, sites, parts['fit'], says)
             if 'effects' in p['actions']: says += _effects(r, lm, p, sites, d, parts)
             chosen = _accuracy(r, lm, p, d, vectors, parts, says, verdicts) if 'accuracy' in p['actions'] else None
@@ -124,15 +123,8 @@ def _small() -> dict:
     "What a test run shrinks to."
     return dict(model='tiny', max_samples=60, depths=[1, 2], n_controls=2, n_effects=6, n_texts=3, max_new_tokens=4)
 
-def _files(p: dict) -> dict:
-    "What input files hold: with other content it is another run."
-    files = sorted({f for f in (p['task'], p['test_task'], *p['tasks']) if f and Path(f).is_file()})
-    return dict(files={f: file_sha256(f, 16) for f in files}) if files else {}
 
-def _start(lm: LM, seed: int):
-    "A looped model's initial states by this seed; nothing to set in others."
-    from contextlib import nullcontext
-    return starting_from(lm, seed) if hasattr(getattr(lm.model, 'config', None), 'init_seed') else nullcontext()
+
 
 # %% ../../nbs/experiments/03_lirefs.ipynb #5f3b8dae
 def _unseen(p: dict, used: pd.DataFrame) -> list[str]:
@@ -186,7 +178,7 @@ def _possible(lm: LM, p: dict) -> tuple[list[str], dict]:
     sites, parts = resolve_sites(lm, p['depths']), _split(lm, p)
     if len({s.tap.width for s in sites_of(lm, sites)}) > 1: raise SteerError(f'the depths {sites} have states of different widths: run them apart')
     if lm.anatomy.loop is None and (len(p['starts']) > 1 or p['num_steps']): raise SteerError(f'{lm.name} is not looped: it has no initial state to vary (starts) and no num_steps')
-    if len(p['starts']) > 1 and not hasattr(getattr(lm.model, 'config', None), 'init_seed'): raise SteerError(f'{lm.name} draws no initial state: give one start')
+    if len(p['starts']) > 1 and not draws_start(lm): raise SteerError(f'{lm.name} draws no initial state: give one start')
     for s in sites: place_at(lm, p['place'], s, torch.ones(sites_of(lm, s)[0].tap.width))
     asked = not {'effects', 'accuracy'}.isdisjoint(p['actions'])
     bare = [i for k in ('select', 'test') for i, c in zip(parts[k].id, parts[k].choices) if not len(c)]
@@ -268,7 +260,7 @@ def _effects(r: Run, lm: LM, p: dict, sites: list[str], d: Direction, parts: dic
         for s, v in zip(d.sites, d.vectors):
             spot = place_at(lm, p['place'], s, v)
             for k in p['starts']:
-                with _start(lm, k): e = depth_effects(lm, t, [spot], (p['op'],), [a * mu.get(s, 1.) for a in p['strengths'] if a], p['edit_positions'], p['predict'])
+                with started(lm, k): e = depth_effects(lm, t, [spot], (p['op'],), [a * mu.get(s, 1.) for a in p['strengths'] if a], p['edit_positions'], p['predict'])
                 parts.append(e.assign(site=s, depth=sites_of(lm, s)[0].depth, place=s, start=k, strength=e.strength / mu.get(s, 1.)))
         e = pd.concat(parts, ignore_index=True)
         label = dict(zip(t.names, items.reasoning.astype(bool)))
@@ -295,7 +287,7 @@ def _accuracy(r: Run, lm: LM, p: dict, d: Direction, vectors: dict, parts: dict,
     best = chosen_cells(grid)
     by_start = []
     for k in p['starts']:  # the same cells from several initial states
-        with _start(lm, k): by_start.append(run_cells(x['test'], best, vectors, p, mu, r, f'test_cells/{k}', 'test'))
+        with started(lm, k): by_start.append(run_cells(x['test'], best, vectors, p, mu, r, f'test_cells/{k}', 'test'))
     right = [[x['test'].right(a) for a in both] for both in by_start]
     made = test_table(pd.concat([parts['test']] * len(by_start), ignore_index=True), grid, best, np.concatenate([b for b, _ in right]), np.concatenate([s for _, s in right]))
     tests, _, _ = (r.part(k, lambda t=t: t) for k, t in zip(('tests', 'elsewhere', 'flips'), made))
@@ -337,7 +329,7 @@ def tables(
     r: Run,  # a run of this experiment
 ) -> dict[str, pd.DataFrame]:
     "The run's tables by name."
-    return {k: read_table(r.dir / v['file']) for k, v in r.parts.items() if v['kind'] == 'table'}
+    return r.tables()
 
 def charts(t: dict) -> dict:
     "A chart for each table that has one."

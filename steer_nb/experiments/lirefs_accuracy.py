@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import SteerError, progress, stable_hash, suggest
+from ..core import progress, stable_hash, suggest
 from ..data.choices import solved
 from ..data.shots import grade, shot_prompts
 from ..evals.depth_effects import Place, everywhere, kl, local_norms, next_logits, place, place_edits, perturbation_note, token_targets

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import SteerError, check_params, file_sha256, in_test, read_table, rng, seed_all, stable_hash, suggest
+from ..core import SteerError, check_params, in_test, rng, seed_all, stable_hash, suggest
 from ..data.benchmarks import load_task
 from ..data.choices import SPLITS, answer_of, leak_report, prompt_of, solved, split_items
 from ..evals.asks import Answered, Answers, merge_questions, together
@@ -27,10 +27,10 @@ from .pas_vectors import entering, fit_vectors, grid_vectors, methods, read_site
 from .pas_verdicts import calibrated_table, compare_tuned, effect_at, effects_table, finding
 from ..methods.directions import make_direction, save_pretrained, units_known
 from ..models.edits import Edit, bind, edit
-from ..models.loading import LM, at_steps, encode, fingerprint, load_model, sites_of
+from ..models.loading import LM, at_steps, encode, fingerprint, load_for, load_model, sites_of
 from ..models.replay import _loop_of
 from ..plots import effects_chart, flips_chart, grid_heatmap, side_effects_chart
-from ..runs import Run, open_run, source_digest
+from ..runs import Run, input_files, open_run, source_digest
 
 # %% ../../nbs/experiments/01_pas.ipynb #b3a56c37
 targets = dict(residual='resid_post', mlp='mlp_out', self_attn='attn_out', post_attn='post_attn_norm', post_attention_layernorm='post_attn_norm')  # the paper's words
@@ -121,7 +121,7 @@ def run(
 ) -> Run:      # the finished run; its directory holds tables, vectors and charts
     "Painless activation steering with its controls, from parameters to a run directory."
     p = _shrunk(params, lm)
-    return together([steps(_ready(lm, p), p)])[0]
+    return together([steps(load_for(p, lm), p)])[0]
 
 def run_seeds(
     seeds: list[int],      # each splits the items, and draws its controls, in its own way
@@ -133,7 +133,7 @@ def run_seeds(
     if not seeds or len(set(seeds)) < len(seeds): raise SteerError(f'seeds must be different numbers, at least one; they are {seeds}')
     if 'seed' in params: raise SteerError("run_seeds takes seeds, not seed: for one seed use run")
     ps = [_shrunk(dict(pool=0) | params | dict(seed=s), lm) for s in seeds]
-    lm = _ready(lm, ps[0])
+    lm = load_for(ps[0], lm)
     out = together([steps(lm, p, len(ps)) for p in ps])
     bad = {s: e for s, e in zip(seeds, out) if isinstance(e, SteerError)}
     if len(bad) == len(seeds): raise out[0]
@@ -144,13 +144,6 @@ def _shrunk(params: dict, lm: LM | None) -> dict:
     "Checked parameters; smaller in a notebook under test."
     p = check(params)
     return p | {k: v for k, v in _small().items() if k not in params} if in_test() and lm is None and 'model' not in params else p
-
-def _ready(lm: LM | None, p: dict) -> LM:
-    "The model, at the steps that are asked for."
-    lm = lm or load_model(p['model'], revision=p['revision'], dtype=p['dtype'], quant=p['quant'], trust_remote_code=p['trust_remote_code'])
-    if p['num_steps'] is None: return lm
-    if lm.anatomy.loop is None: raise SteerError(f'num_steps is {p["num_steps"]}, but {lm.name} is not looped: leave it out')
-    return at_steps(lm, p['num_steps'])
 
 def _small() -> dict:
     "What a test run shrinks to."
@@ -166,7 +159,7 @@ def steps(
     seed_all(p['seed'])
     layers = resolve_layers(lm, p['layers'])
     others = _possible(lm, p, layers)
-    with open_run('pas', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), source=source_digest()) | _files(p) | _looped(lm)) as r:
+    with open_run('pas', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), source=source_digest()) | input_files((p['benchmark'], p['unrelated'], p['pairs'], *p['transfer'])) | _looped(lm)) as r:
         r.beside = beside
         if lm.anatomy.loop is not None: r.part('depths', lambda: lm.depths)
         parts = _data(r, p)
@@ -187,11 +180,6 @@ def steps(
         _charts(r)
         r.finish(finding=text, cost=cost, side_by_side=beside, verdicts=table.set_index('method').verdict.to_dict())
     return r
-
-def _files(p: dict) -> dict:
-    "What input files hold: with other content it is another run."
-    paths = {f for f in (p['benchmark'], p['unrelated'], p['pairs'], *p['transfer']) if f and Path(f).is_file()}
-    return dict(files={f: file_sha256(f, 16) for f in sorted(paths)}) if paths else {}
 
 def _looped(lm: LM) -> dict: return {} if lm.anatomy.loop is None else dict(num_steps=lm.num_steps)
 
@@ -385,4 +373,4 @@ def tables(
     r: Run,  # a run of this experiment
 ) -> dict[str, pd.DataFrame]:
     "The run's tables by name."
-    return {k: read_table(r.dir / v['file']) for k, v in r.parts.items() if v['kind'] == 'table'}
+    return r.tables()

@@ -13,9 +13,9 @@ import pandas as pd
 import torch
 from transformers import AutoModelForCausalLM
 
-from ..core import SteerError, check_params, in_test, read_table, seed_all, suggest
-from ..data.arithmetic import HOLD, LETTERS, LEVELS, demonstrations, hold_out, level_items, overlap
-from ..data.pairs import edit_pairs, tie_floor
+from ..core import SteerError, check_params, in_test, seed_all, suggest
+from ..data.arithmetic import HOLD, LETTERS, LEVELS, demonstrations, hold_out, level_items
+from ..data.pairs import edit_pairs
 from ..data.roles import Aligned
 from ..data.symbols import Corpus, free_names, held_skeletons
 from ..evals.chains import begins_lines, chain_accuracy, forced_chains, forms, place_chains, run_chains
@@ -26,7 +26,7 @@ from ..evals.patching import patch_grid, patch_table
 from ..evals.spans import CONTROLS, DIRECTIONS, SPANS, depth_windows, place_pairs, read_outs, step_windows, token_spans, unrelated
 from ..evals.trajectories import rank_places, rank_table, rank_trajectories
 from ..evals.written import follows_table, generated_grid, mixed_chains
-from ..models.loading import LM, at_steps, fingerprint, load_model
+from ..models.loading import LM, fingerprint, load_for, load_model
 from ..plots_patching import patch_chart
 from ..runs import Run, open_run, source_digest
 
@@ -109,8 +109,7 @@ def run(
     "Accuracy, probes with their nulls, patches with their controls, and a verdict per variable."
     p = check(params)
     if in_test() and lm is None and 'model' not in params: p |= {k: v for k, v in _small().items() if k not in params}
-    lm = lm or load_model(p['model'], revision=p['revision'], dtype=p['dtype'], quant=p['quant'], trust_remote_code=p['trust_remote_code'], num_steps=p['num_steps'])
-    if p['num_steps'] and lm.num_steps != p['num_steps']: lm = at_steps(lm, p['num_steps'])
+    lm = load_for(p, lm)
     if 'lens' in p['actions'] and lm.anatomy.loop is None and len(p['starts']) > 1: raise SteerError(f'{lm.name} is not looped: it has no initial state to vary (starts)')
     seed_all(p['seed'])
     with open_run('think_to_talk', p, extra=dict(revision=lm.revision, fingerprint=fingerprint(lm), num_steps=lm.num_steps, source=source_digest())) as r:
@@ -192,28 +191,26 @@ def _causal_rows(grid: pd.DataFrame, spans: dict, windows: int) -> pd.DataFrame:
     at = np.array([spans[k] for k in best.span]).reshape(-1, 2)
     return best[['span', 'window', 'effect', 'low', 'high']].assign(start=at[:, 0], stop=at[:, 1])
 
+def _each(p: dict, make) -> pd.DataFrame:
+    "One table of all edits."
+    return pd.concat([t.assign(edit=v) for v in p['edits'] for t in make(v)], ignore_index=True)
+
 def _patching(r: Run, lm: LM, p: dict, items: dict, says: list) -> pd.DataFrame | None:
-    demos, windows, tables, written, mixed = _demos(lm, p, items, p['draws'][0]), _windows(lm, p), [], [], []
-    causal = []
-    for v in p['edits']:
-        pairs = _pairs(lm, p, items, v)
-        pp = place_pairs(lm, pairs, demos, p['direction'], p['bos'])
-        spans = token_spans(pp.roles, p['spans'])
-        if 'patching' in p['actions']:
-            for control in ('', *CONTROLS):
-                some = unrelated(pp, control, p['seed']) if control else pp
-                grid = patch_grid(lm, some, spans, windows, tuple(read_outs(pp.roles)), run=r, key=f'patches/{v}{control.replace(" ", "-")}', desc=f'patching {v} {control}'.strip())
-                tables.append(patch_table(grid).assign(edit=v, control=control))
-                if not control: causal.append(_causal_rows(grid, spans, len(windows)).assign(variable=v))
-        if 'written' in p['actions']: written.append(patch_table(generated_grid(lm, pp, spans, windows, run=r, key=f'written/{v}')).assign(edit=v))
-        if 'mixed' in p['actions']: mixed.append(follows_table(mixed_chains(lm, pairs, demos, p['bos'])).assign(edit=v))
-    for name, parts in dict(patches=tables, causal=causal, written_patches=written, mixed=mixed).items():
-        if parts: r.part(name, lambda parts=parts: pd.concat(parts, ignore_index=True))
-    if mixed:
-        m = r.load('mixed')
+    demos, windows, wanted = _demos(lm, p, items, p['draws'][0]), _windows(lm, p), p['actions']
+    pairs = cache(lambda v: _pairs(lm, p, items, v))
+    placed = cache(lambda v: place_pairs(lm, pairs(v), demos, p['direction'], p['bos']))
+    spans = lambda v: token_spans(placed(v).roles, p['spans'])
+    def grid(v, control=''):
+        some = unrelated(placed(v), control, p['seed']) if control else placed(v)
+        return patch_grid(lm, some, spans(v), windows, tuple(read_outs(some.roles)), run=r, key=f'patches/{v}{control.replace(" ", "-")}', desc=f'patching {v} {control}'.strip())
+    if 'patching' in wanted:
+        t = r.part('patches', lambda: _each(p, lambda v: [patch_table(grid(v, c)).assign(control=c) for c in ('', *CONTROLS)]))
+        r.part('causal', lambda: _each(p, lambda v: [_causal_rows(grid(v), spans(v), len(windows)).assign(variable=v)]).drop(columns='edit'))
+    if 'written' in wanted: r.part('written_patches', lambda: _each(p, lambda v: [patch_table(generated_grid(lm, placed(v), spans(v), windows, run=r, key=f'written/{v}'))]))
+    if 'mixed' in wanted:
+        m = r.part('mixed', lambda: _each(p, lambda v: [follows_table(mixed_chains(lm, pairs(v), demos, p['bos']))]))
         says += [f'A chain of another problem after the question (edit of {x.edit}): the {x.readout} digit follows the chain in {x.share:.0%} [{x.low:.0%}, {x.high:.0%}] of {x.n} items.' for x in m[m.follows == 'chain'].itertuples()]
-    if not tables: return None
-    t = r.load('patches')
+    if 'patching' not in wanted: return None
     for v in p['edits']:
         own = t[(t.control == '') & (t.edit == v)]
         if m := next((m for m in ('normalised', 'effect') if own[m].notna().any()), None): r.chart(f'patches_{v}', patch_chart(own, m))
@@ -235,4 +232,4 @@ def tables(
     r: Run,  # a run of this experiment
 ) -> dict[str, pd.DataFrame]:
     "The run's tables by name."
-    return {k: read_table(r.dir / v['file']) for k, v in r.parts.items() if v['kind'] == 'table' and '/' not in k}
+    return {k: t for k, t in r.tables().items() if '/' not in k}

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core import RunError, SteerError, file_sha256, read_json, read_tensors, rng, suggest, torch_rng, write_json, write_tensors
 from ..models.edits import Edit, edit
 from ..models.loading import LM, fingerprint, sites_of
-from ..models.tracing import Acts, capture
+from ..models.tracing import capture
 
 # %% ../../nbs/methods/00_directions.ipynb #dcd1a849
 units_known = ('resid', 'raw', 'unit')

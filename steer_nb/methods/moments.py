@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['labels_known', 'direction_methods', 'merge_moments', 'LabelMoments', 'label_moments', 'continued', 'save_moments',
            'load_moments', 'add_moments', 'candidate_directions', 'ridge_directions', 'logistic_directions',
-           'lirefs_probes', 'fit_directions', 'nearest_tokens', 'starting_from', 'stability_over_starts']
+           'lirefs_probes', 'fit_directions', 'nearest_tokens', 'starting_from', 'started', 'stability_over_starts']
 
 # %% ../../nbs/methods/03_moments.ipynb #b8915650
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..core import RunError, SteerError, read_tensors, suggest, torch_rng, write_tensors
 from .directions import Direction, make_direction
-from ..models.loading import LM, fingerprint, sites_of
+from ..models.loading import LM, draws_start, fingerprint, sites_of
 from ..models.tracing import Moments, generate, stream
 
 # %% ../../nbs/methods/03_moments.ipynb #f2f72a78
@@ -272,12 +272,16 @@ def starting_from(
 ):
     "A looped model whose initial states come from another seed, while the context lasts."
     config = getattr(lm.model, 'config', None)
-    if not hasattr(config, 'init_seed'): raise SteerError(f'{lm.name} has no seeded initial state: only looped models that draw one have')
+    if not draws_start(lm): raise SteerError(f'{lm.name} has no seeded initial state: only looped models that draw one have')
     before = config.init_seed, config.init
     try:
         config.init_seed, config.init = seed, 'seeded'
         yield lm
     finally: config.init_seed, config.init = before
+
+def started(lm: LM, seed: int):
+    "`starting_from` for models that draw an initial state; nothing to set in others."
+    return starting_from(lm, seed) if draws_start(lm) else nullcontext()
 
 def stability_over_starts(
     lm: LM,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 # %% ../../nbs/methods/04_probes.ipynb #efa85d0f
 from ..core import SteerError, progress, rng, suggest
-from ..models.loading import LM, sites_of
+from ..models.loading import LM, check_repeatable, sites_of
 from ..models.tracing import stream
 
 # %% ../../nbs/methods/04_probes.ipynb #46b382a4
@@ -216,7 +216,7 @@ def item_states(
     names, c = [s.name for s in sites_of(lm, sites)], len(context)
     widths = {s.tap.width for s in sites_of(lm, sites)}
     if len(widths) != 1: raise SteerError(f'sites of widths {sorted(widths)} cannot share a map: probe them apart')
-    if getattr(getattr(lm.model, 'config', None), 'init', None) == 'random': raise SteerError(f"{lm.name} starts every pass from another random state, so training and test states do not compare: set model.config.init to 'seeded' or 'zero'")
+    check_repeatable(lm, 'training and test states do not compare')
     ids = np.asarray(ids)
     if ids.ndim != 2: raise SteerError(f'ids have shape {ids.shape}: give (items, positions), aligned')
     def states(items: np.ndarray, positions: Sequence[int]) -> Iterator[tuple[np.ndarray, Tensor]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..core import SteerError
 from .edits import Edit, bind, edit
 from .engines import edited, generate_ids
-from .loading import LM, encode, fingerprint, forward_kwargs, make_batch, sites_of, unembed
+from .loading import LM, encode, fingerprint, forward_kwargs, make_batch, sites_of
 from .replay import make_tree, prefill, replay
 from .sites import Spot, block_kinds, unroll
 from .tracing import Acts, capture

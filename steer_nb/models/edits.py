@@ -9,7 +9,7 @@ __all__ = ['ops', 'named_positions', 'apply_op', 'Edit', 'edit', 'Where', 'pick_
 # %% ../../nbs/models/04_edits.ipynb #6f0d94c4
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..core import SteerError
 from .edits import Edit, Where, bind, change, edit, pick_positions, put, view, where_of
-from .loading import LM, at_steps, encode, forward_kwargs, load_model, make_batch, sites_of
+from .loading import LM, encode, forward_kwargs, load_model, make_batch
 from .sites import Spot, first_tensor, with_first
 
 # %% ../../nbs/models/05_engines.ipynb #6119e3a5

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel, initialization
-from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput, can_return_tuple
 
 from ..core import SteerError
 from .ouro_config import OuroConfig
-from .raven import RavenNorm, rope_angles, _eager, _Pass, _positions, _real, _stage, _wide
+from .raven import RavenNorm, _begin, _check_cache, _eager, _embedded, _end, _Pass, _stage, _wide
 from .recurrence import RecurrentCache, step_pair
 
 # %% ../../nbs/models/00e_ouro.ipynb #8a9b53f7
@@ -167,22 +166,14 @@ def _forward(
     **kwargs,
 ) -> OuroOutput:
     "Run the stack `num_steps` times."
-    if (input_ids is None) == (inputs_embeds is None): raise SteerError('give input_ids or inputs_embeds, and not both')
+    x = _embedded(self, input_ids, inputs_embeds)
     steps, limit = sum(step_pair(num_steps, self.config.total_ut_steps)), self.config.early_exit_threshold if exit_threshold is None else exit_threshold
-    x = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
     cache = self._cache(past_key_values, bool(use_cache), limit, stop)
-    past = cache.seen if cache is not None else 0
-    real = _real(attention_mask, x, past)
-    if position_ids is None: position_ids = _positions(attention_mask, past, x.shape[1], x.device)
-    mask = create_causal_mask(config=self.config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=cache, position_ids=position_ids)
-    p = _Pass(mask, rope_angles(position_ids, self.config.head_dim, self.config.rope_theta), cache, [] if output_hidden_states else None)
+    real, _, p = _begin(self, x, cache, attention_mask, position_ids, self.config.rope_theta, output_hidden_states)
     h, taken, probs = (self._loop(x, steps, p), real * steps, None) if limit >= 1 else self._loop_gated(x, steps, p, limit, stop, real)
     if cache is not None: cache.advance(taken if stop else real * steps)
-    kept = h if isinstance(logits_to_keep, int) and logits_to_keep == 0 else h[:, -logits_to_keep:] if isinstance(logits_to_keep, int) else h[:, logits_to_keep]
-    logits = _wide(self.lm_head(kept))
-    loss = None if labels is None else self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
-    lists = dict(hidden_states=(*p.read, h), unrolled_states=(*p.gave, h)) if output_hidden_states else {}
-    return OuroOutput(loss=loss, logits=logits, past_key_values=cache if use_cache or past_key_values is not None else None, steps=taken, exit_probs=probs, **lists)
+    given = cache if use_cache or past_key_values is not None else None
+    return OuroOutput(past_key_values=given, steps=taken, exit_probs=probs, **_end(self, h, p, logits_to_keep, labels, **kwargs))
 
 OuroForCausalLM.forward = _forward
 
@@ -192,7 +183,7 @@ def _cache(self, given: RecurrentCache | None, wanted: bool, limit: float, stop:
     if not 0 <= limit <= 1: raise SteerError(f'exit_threshold={limit} is a probability: it must lie between 0 and 1')
     if stop and limit >= 1: raise SteerError('stop=True needs an exit_threshold below 1: at 1 no token leaves before the last step')
     if stop and self.training: raise SteerError('stop=True is for inference: call model.eval()')
-    if given is not None and not isinstance(given, RecurrentCache): raise SteerError(f'past_key_values is a {type(given).__name__}: a looped model needs a RecurrentCache, with a slot per unrolled depth')
+    _check_cache(given)
     if stop and given is not None and not given.latest: raise SteerError("stop=True needs a cache with lookup='latest': under 'full' lookup a token that stopped early has no keys for the deeper steps of later tokens")
     return given if given is not None or not (wanted or stop) else RecurrentCache(self.config.num_hidden_layers, 'latest' if stop else 'full')
 

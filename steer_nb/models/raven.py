@@ -255,26 +255,18 @@ def _forward(
     **kwargs,
 ) -> RavenOutput:
     "Run the model: prelude, `num_steps` times the core, coda."
-    if (input_ids is None) == (inputs_embeds is None): raise SteerError('give input_ids or inputs_embeds, and not both')
+    x = _embedded(self, input_ids, inputs_embeds)
     steps = sample_steps(self.config.mean_recurrence, self.config.mean_backprop_depth) if num_steps is None and self.training else step_pair(num_steps, self.config.mean_recurrence)
     rule = None if exit is None else ExitRule(exit, exit_threshold, min_steps)
-    x = self.transformer.wte(input_ids) if inputs_embeds is None else inputs_embeds
     cache = self._cache(past_key_values, lookup, bool(use_cache), rule, steps)
-    past = cache.seen if cache is not None else 0
-    real = _real(attention_mask, x, past)
-    if position_ids is None: position_ids = _positions(attention_mask, past, x.shape[1], x.device)
-    mask = create_causal_mask(config=self.config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=cache, position_ids=position_ids)
-    p = _Pass(mask, rope_angles(position_ids, self.config.head_dim, self.config.rope_base), cache, [] if output_hidden_states else None)
+    real, position_ids, p = _begin(self, x, cache, attention_mask, position_ids, self.config.rope_base, output_hidden_states)
     e = self.transformer.injected(self._stage(self.transformer.prelude, 'prelude', 0, self.bridge('first', x), p))
     s = self.transformer.init_state(self._start(e, position_ids, input_states, init, init_scale, seeds))
     s, taken = (self._loop(s, e, steps, p), real * sum(steps)) if rule is None else self._loop_until(s, e, sum(steps), p, rule, real)
     latent, h = self._read_out(s, p)
     if cache is not None: cache.advance(taken)
-    kept = h if isinstance(logits_to_keep, int) and logits_to_keep == 0 else h[:, -logits_to_keep:] if isinstance(logits_to_keep, int) else h[:, logits_to_keep]
-    logits = _wide(self.lm_head(kept))
-    loss = None if labels is None else self.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
-    lists = dict(hidden_states=(*p.read, h), unrolled_states=(*p.gave, h)) if output_hidden_states else {}
-    return RavenOutput(loss=loss, logits=logits, past_key_values=cache if use_cache or past_key_values is not None else None, latent_states=latent, pre_head_states=h, steps=taken, **lists)
+    given = cache if use_cache or past_key_values is not None else None
+    return RavenOutput(past_key_values=given, latent_states=latent, pre_head_states=h, steps=taken, **_end(self, h, p, logits_to_keep, labels, **kwargs))
 
 RavenForCausalLM.forward = _forward
 
@@ -285,9 +277,33 @@ def _real(mask: Tensor | None, x: Tensor, past: int) -> Tensor:
     if mask.shape != (len(x), past + x.shape[1]): raise SteerError(f'attention_mask has shape {tuple(mask.shape)}, this pass needs {(len(x), past + x.shape[1])}: cached tokens and new ones')
     return mask[:, past:].bool().to(x.device)
 
+def _embedded(model: PreTrainedModel, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+    "What a pass reads."
+    if (input_ids is None) == (inputs_embeds is None): raise SteerError('give input_ids or inputs_embeds, and not both')
+    return model.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+
+def _begin(model: PreTrainedModel, x: Tensor, cache: RecurrentCache | None, attention_mask: Tensor | None, position_ids: Tensor | None, base: float, keep: bool) -> tuple[Tensor, Tensor, _Pass]:
+    "Which columns are tokens, their positions, and what all blocks of a pass share."
+    past = cache.seen if cache is not None else 0
+    real = _real(attention_mask, x, past)
+    if position_ids is None: position_ids = _positions(attention_mask, past, x.shape[1], x.device)
+    mask = create_causal_mask(config=model.config, inputs_embeds=x, attention_mask=attention_mask, past_key_values=cache, position_ids=position_ids)
+    return real, position_ids, _Pass(mask, rope_angles(position_ids, model.config.head_dim, base), cache, [] if keep else None)
+
+def _end(model: PreTrainedModel, h: Tensor, p: _Pass, logits_to_keep: int | Tensor, labels: Tensor | None, **kwargs) -> dict:
+    "Logits, loss, and the states that were asked for."
+    kept = h if isinstance(logits_to_keep, int) and logits_to_keep == 0 else h[:, -logits_to_keep:] if isinstance(logits_to_keep, int) else h[:, logits_to_keep]
+    logits = _wide(model.lm_head(kept))
+    loss = None if labels is None else model.loss_function(logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs)
+    lists = {} if p.read is None else dict(hidden_states=(*p.read, h), unrolled_states=(*p.gave, h))
+    return dict(loss=loss, logits=logits, **lists)
+
+def _check_cache(given) -> None:
+    if given is not None and not isinstance(given, RecurrentCache): raise SteerError(f'past_key_values is a {type(given).__name__}: a looped model needs a RecurrentCache, with a slot per unrolled depth')
+
 def _cache(self, given: RecurrentCache | None, lookup: str | None, wanted: bool, rule: ExitRule | None, steps: tuple) -> RecurrentCache | None:
     "The cache of a pass: the given one, a new one, or none."
-    if given is not None and not isinstance(given, RecurrentCache): raise SteerError(f'past_key_values is a {type(given).__name__}: a looped model needs a RecurrentCache, with a slot per unrolled depth')
+    _check_cache(given)
     if rule is not None and (steps[1] or self.training): raise SteerError(f'exit={rule.name!r} is for inference: call model.eval() and give num_steps as one number')
     if rule is not None and (lookup == 'full' or given is not None and not given.latest):
         raise SteerError(f"exit={rule.name!r} needs lookup='latest-m{self.config.n_layers_in_recurrent_block}': under 'full' lookup a token that stopped early has no keys for the deeper steps of later tokens")

@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 
 from ..core import SteerError
 from .edits import Edit, Where, apply_op, bind, pick_positions, put, view
-from .loading import LM, check_length, forward_kwargs, paired_batches, sites_of
+from .loading import LM, check_length, check_repeatable, forward_kwargs, paired_batches, sites_of
 from .sites import Spot, first_tensor, unroll, with_first
 
 # %% ../../nbs/models/07_replay.ipynb #c32faf49
@@ -236,7 +236,7 @@ def _loop_of(lm: LM) -> tuple | None:
     "First depth of the loop, blocks per step, first depth after it; `SteerError` for a looped model that cannot be replayed."
     if lm.anatomy.loop is None: return None
     if not hasattr(lm.model, 'bridge'): raise NoReplay(f'{lm.name} is looped and does not say what happens between its blocks: give {type(lm.model).__name__} a method bridge(to, state, injected), or use the plain path')
-    if getattr(getattr(lm.model, 'config', None), 'init', None) == 'random': raise NoReplay(f"{lm.name} starts every pass from another random state, so that two passes cannot be compared: set model.config.init to 'seeded' or 'zero', or use the plain path")
+    check_repeatable(lm, 'two passes cannot be compared', NoReplay, ', or use the plain path')
     a, b = lm.anatomy.loop
     return a, b - a, a + (b - a) * lm.num_steps
 

@@ -124,9 +124,12 @@ def tiny_raven(
     **kwargs,        # changes to the configuration
 ) -> nn.Module:      # in eval mode
     "A tiny random Huginn-compatible model."
-    config = CONFIG_MAPPING['huginn_raven'](**(_raven | kwargs))  # registered when `steer_nb` is imported
+    return _registered('huginn_raven', _raven | kwargs, seed, .03)
+
+def _registered(kind: str, shape: dict, seed: int, *amount) -> nn.Module:
+    "A random model of a type that is registered when `steer_nb` is imported."
     torch.manual_seed(seed)
-    return _shake(AutoModelForCausalLM.from_config(config), seed, .03)
+    return _shake(AutoModelForCausalLM.from_config(CONFIG_MAPPING[kind](**shape)), seed, *amount)
 
 # %% ../../nbs/models/00_tiny.ipynb #8de2bf45
 _ouro = dict(hidden_size=48, num_attention_heads=4, intermediate_size=80, vocab_size=280, max_position_embeddings=1024, num_hidden_layers=3, total_ut_steps=3,
@@ -137,6 +140,4 @@ def tiny_ouro(
     **kwargs,        # changes to the configuration
 ) -> nn.Module:      # in eval mode
     "A tiny random Ouro model."
-    config = CONFIG_MAPPING['ouro'](**(_ouro | kwargs))  # registered when `steer_nb` is imported
-    torch.manual_seed(seed)
-    return _shake(AutoModelForCausalLM.from_config(config), seed)
+    return _registered('ouro', _ouro | kwargs, seed)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core import RunError, SteerError, progress, read_json, stable_hash, write_json, write_tensors
 from .edits import Edit, bind, edit, pick_positions, where_of
 from .engines import check_touched, engine, generate_ids
-from .loading import LM, check_length, encode, fingerprint, make_batch, sites_of, token_batches, unembed
+from .loading import LM, check_length, check_repeatable, encode, fingerprint, make_batch, sites_of, token_batches, unembed
 
 # %% ../../nbs/models/06_tracing.ipynb #9fa14ee2
 class Acts(Mapping):
@@ -232,7 +232,7 @@ def patch(
     *, chat: bool = False,  # put texts into the chat template
 ) -> list[Edit]:            # for whatever runs the target prompts
     "Edits that replace states of target prompts by those of source prompts."
-    if getattr(getattr(lm.model, 'config', None), 'init', None) == 'random': raise SteerError(f"{lm.name} starts every pass from another random state, so source and target do not compare: set model.config.init to 'seeded' or 'zero'")
+    check_repeatable(lm, 'source and target do not compare')
     src, dst, from_ = _ids(lm, source, chat), _ids(lm, target, chat), positions if source_positions is None else source_positions
     if len(src) != len(dst): raise SteerError(f'{len(src)} source prompts for {len(dst)} target prompts: give one source per target, repeated if need be')
     acts, batch = capture(lm, src, sites, from_), make_batch(lm, dst)
