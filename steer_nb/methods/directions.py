@@ -44,6 +44,7 @@ class Direction:
     def step(self, units: str = 'resid') -> Tensor:
         "What strength 1 adds, per site: (sites, d)."
         if units not in units_known: raise suggest(units, units_known, 'units')
+        if units == 'resid' and not bool(torch.isfinite(self.scale).all()): raise SteerError("this direction does not know how long activations are at its sites (it was read from another program's file): use units='raw' or 'unit'")
         return self.vectors * dict(raw=self.norms, unit=torch.ones_like(self.norms), resid=self.scale)[units][:, None]
 
 # %% ../../nbs/methods/00_directions.ipynb #7e285ecb
