@@ -84,6 +84,7 @@ def _bias(lm: LM, m: nn.Module) -> Tensor:
                 if isinstance(c, nn.Linear) and c.bias is None: c.bias = nn.Parameter(c.weight.new_zeros(c.out_features), requires_grad=c.weight.requires_grad)
     return m.bias
 
+@torch.no_grad()
 def _same(lm: LM, own: LM, edits: list[Edit], tol: float) -> None:
     "Run the copy against the edited model."
     ids = rng('baking').integers(3, min(lm.model.config.vocab_size, 1000), (3, 9)).tolist()
