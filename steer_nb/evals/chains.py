@@ -40,7 +40,7 @@ class Chains:
     def prompts(self, target:bool=True)->list: # token ids, context included
         return [self.context + r for r in self.ids[:, :None if target else self.cut].tolist()]
     def pick(self, rows:Sequence)->'Chains': # some of the items
-        rows = np.asarray(rows)
+        rows = np.asarray(rows, int)
         return replace(self, items=self.items.iloc[rows].reset_index(drop=True), ids=self.ids[rows])
 
 # %% ../../nbs/evals/11_chains.ipynb #b9b41af2
