@@ -53,8 +53,8 @@ def _steps_words(t: pd.DataFrame, variable: str, threshold: float) -> str:
     start = int(chain.min()) if len(chain) else int(t.position.max()) + 1
     say = lambda p: f'token {p - start} of the chain' if p >= start else f'{start - p} token{"s"*(start - p != 1)} before the chain'
     a, b = int(above.index[0]), int(above.index[-1])
-    lead = f'{variable} is decodable above {threshold:g} from {say(int(above.loc[a]))} on at step {a}'
-    return lead if a == b else lead + f', and from {say(int(above.loc[b]))} on at step {b}'
+    lead = f'{variable} first exceeds {threshold:g} at {say(int(above.loc[a]))} at step {a}'
+    return lead if a == b else lead + (f', and at {say(int(above.loc[b]))} at step {b}' if above.loc[a] != above.loc[b] else f', and at the same token at step {b}')
 
 # %% ../../nbs/evals/13b_steps_charts.ipynb #f19699d9
 def frontier_chart(
@@ -90,7 +90,7 @@ def _frontier_words(t: pd.DataFrame) -> str:
         move = int(a.position - b.position)
         sure = b.high < a.low or a.high < b.low
         out.append(f'{v} is read {abs(move)} token{"s"*(abs(move) != 1)} {"earlier" if move > 0 else "later"} at step {int(b.step)} than at step {int(a.step)}{"" if sure else " (intervals overlap)"}' if move
-                   else f'{v} at the same token at step {int(b.step)} as at step {int(a.step)}')
+                   else f'{v} is first read at the same token at step {int(b.step)} as at step {int(a.step)}')
     return '; '.join(out)
 
 # %% ../../nbs/evals/13b_steps_charts.ipynb #eb0b5f69
