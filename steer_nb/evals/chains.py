@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['forms', 'modes', 'Chains', 'begins_lines', 'place_chains', 'line_ends', 'can_cache', 'feed', 'widen', 'go_on',
-           'cut_lines', 'decode', 'chain_tree', 'stream_states', 'own_chains', 'forced_chains', 'as_form', 'run_chains',
-           'chain_accuracy']
+           'cut_lines', 'decode', 'own_chains', 'forced_chains', 'as_form', 'run_chains', 'chain_accuracy']
 
 # %% ../../nbs/evals/11_chains.ipynb #eb49e4cc
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 # %% ../../nbs/evals/11_chains.ipynb #c7673947
@@ -23,9 +22,9 @@ from ..core import SteerError, progress, suggest
 from ..data.arithmetic import demonstrations, direct, few_shot_context, score_texts
 from ..data.roles import align
 from .statistics import accuracy_interval
-from ..models.loading import LM, check_length, forward_kwargs, make_batch, sites_of, unembed
-from ..models.replay import NoReplay, Tree, prefill
-from ..models.tracing import _ends, default_budget, stream
+from ..models.aligned import aligned_states
+from ..models.loading import LM, check_length, forward_kwargs, make_batch, unembed
+from ..models.tracing import _ends, default_budget
 
 # %% ../../nbs/evals/11_chains.ipynb #2a9ab9c4
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Chains:
     def prompts(self, target:bool=True)->list: # token ids, context included
         return [self.context + r for r in self.ids[:, :None if target else self.cut].tolist()]
     def pick(self, rows:Sequence)->'Chains': # some of the items
-        rows = np.asarray(rows)
+        rows = np.asarray(rows, int)
         return replace(self, items=self.items.iloc[rows].reset_index(drop=True), ids=self.ids[rows])
 
 # %% ../../nbs/evals/11_chains.ipynb #b9b41af2
@@ -184,61 +183,6 @@ def decode(
             if bar is not None: bar.update(len(part))
     return out, ended
 
-# %% ../../nbs/evals/11_chains.ipynb #ffb53673
-_between = ('resid_post', 'resid_pre', 'embed', 'final_norm')
-
-# %% ../../nbs/evals/11_chains.ipynb #10932011
-def chain_tree(
-    lm:LM,
-    ids:np.ndarray, # (items, positions)
-    context:Sequence, # ids before every item
-)->Tree:
-    "Items of equal length after a shared context; all positions are in the tail."
-    x = torch.tensor(np.asarray(ids))
-    (P, N), s = x.shape, len(context)
-    pos, sees = (s + torch.arange(N)).expand(P, N), torch.ones(N, N, dtype=torch.bool).tril().expand(P, N, N)
-    d = lm.device
-    return Tree(x.to(d), pos.to(d), sees.to(d), torch.ones(P, N, dtype=torch.bool, device=d),
-                torch.full((P,), s + N, device=d), 0, [[] for _ in range(P)], N - 1, tuple(context))
-
-# %% ../../nbs/evals/11_chains.ipynb #221f8384
-def _fast_states(lm:LM, ids:np.ndarray, context:list, spots:list)->dict:
-    deepest = max({'resid_post': s.depth + 1, 'resid_pre': s.depth}.get(s.kind, lm.n_depths if s.kind == 'final_norm' else 0) for s in spots)
-    p = prefill(lm, chain_tree(lm, ids, context), until=deepest)
-    def read(s):
-        if s.kind == 'embed': return lm.model.get_submodule(s.tap.path)(p.tree.ids)
-        return p.final if s.kind == 'final_norm' else p.arrive(s.depth + 1) if s.kind == 'resid_post' else p.entry[s.depth]
-    return {s.name: read(s) for s in spots}
-
-def _plain_states(lm:LM, ids:np.ndarray, context:list, spots:list)->dict:
-    prompts, n = [context + list(map(int, r)) for r in ids], ids.size + len(ids)*len(context)
-    (_, index, out), = stream(lm, prompts, [s.name for s in spots], slice(len(context), None), batch_tokens=n)
-    order = index.sort_values(['item', 'position']).index.to_numpy(copy=True)
-    return {k: v[torch.from_numpy(order)].unflatten(0, ids.shape) for k, v in out.items()}
-
-# %% ../../nbs/evals/11_chains.ipynb #655c7817
-@torch.no_grad()
-def stream_states(
-    lm:LM,
-    chains:Chains, # all their positions are read
-    sites='resid_post', # site names; a bare kind means every depth
-    *, fast:bool=True, # False: the demonstrations are run with every item
-    rows:int|None=None, # items in a batch
-    desc:str='', # a progress bar with this label
-)->Iterator[tuple[list[int], dict[str, Tensor]]]: # item numbers; site name -> (items, positions, d), on the model's device
-    "States of items batch by batch; memory does not grow with the number of items."
-    spots = sites_of(lm, sites)
-    step = rows or max(1, default_budget(lm)//chains.ids.shape[1])
-    fast = fast and all(s.kind in _between for s in spots)
-    starts = range(0, len(chains), step)
-    for a in progress(starts, desc=desc, unit='batch') if desc else starts:
-        mine = list(range(a, min(a + step, len(chains))))
-        if fast:
-            try: out = _fast_states(lm, chains.ids[mine], chains.context, spots)
-            except NoReplay: fast = False
-        if not fast: out = _plain_states(lm, chains.ids[mine], chains.context, spots)
-        yield mine, out
-
 # %% ../../nbs/evals/11_chains.ipynb #d0c44b6e
 def own_chains(
     lm:LM,
@@ -259,12 +203,12 @@ def own_chains(
 def forced_chains(
     lm:LM,
     chains:Chains,
-    *, fast:bool=True, # as in `stream_states`
+    *, fast:bool=True, # as in `aligned_states`
     desc:str='', # a progress bar with this label
 )->pd.DataFrame: # id, exact, final, tokens (share right), wrong_token (-1: none)
     "What the model would write at each token of the gold chain."
     best, n = np.zeros((len(chains), chains.ids.shape[1] - chains.cut), int), chains.cut - 1
-    for rows, out in stream_states(lm, chains, 'final_norm', fast=fast, desc=desc):
+    for rows, out in aligned_states(lm, chains.ids, 'final_norm', chains.context, fast=fast, desc=desc):
         h = out['final_norm'][:, n:-1].to(lm.device)
         best[rows] = torch.cat([unembed(lm, x).argmax(-1) for x in h.flatten(0, 1).split(256)]).view(h.shape[:2]).cpu().numpy()
     right = best == chains.ids[:, chains.cut:]

@@ -20,7 +20,8 @@ from ..core import SteerError, rng
 from ..data.arithmetic import LEVELS, best_guess, overlap, skeletons, sums_of
 from ..data.roles import Aligned
 from .statistics import accuracy_interval
-from ..methods.probes import ProbeMap, item_states, probe_map
+from ..methods.probes import ProbeMap, probe_map
+from ..models.aligned import item_states
 from ..models.loading import LM, unembed
 from ..models.tracing import stream
 
@@ -177,7 +178,7 @@ class Decoded:
         return r.reshape(len(self.sites), -1, r.shape[-1])
 
 def decode(
-    states,                    # as of `probes.item_states`
+    states,                    # as of `item_states`
     aligned: Aligned, items: pd.DataFrame,
     train: Sequence[int], test: Sequence[int],  # item numbers
     *, permutations: int = 0,  # of the variables' labels

@@ -18,10 +18,10 @@ from torch import Tensor
 
 # %% ../../nbs/evals/12_patching.ipynb #2b469fcb
 from ..core import SteerError, progress, rng, stable_hash, suggest
-from .chains import chain_tree
 from .spans import Pairs, depth_windows, equation_span, pick_pairs, read_outs, token_spans
 from .statistics import accuracy_interval, paired_effect
 from .sweeps import default_rows
+from ..models.aligned import aligned_tree
 from ..models.loading import LM, check_repeatable, fingerprint, unembed
 from ..models.replay import Prefix, Tree, later_tail, prefill, _Again, _attending, _call_block, _enter, _final, _injected
 from ..models.tracing import capture, patch
@@ -70,7 +70,7 @@ def _layout(pp:Pairs, names:Sequence[str])->_Layout:
 # %% ../../nbs/evals/12_patching.ipynb #14a89177
 def _tree(lm:LM, pp:Pairs, lay:_Layout, trunk:np.ndarray)->Tree:
     ids = np.where(lay.side, pp.source[:, lay.at], trunk[:, lay.at])
-    t = chain_tree(lm, ids, pp.context)
+    t = aligned_tree(lm, ids, pp.context)
     pos = len(pp.context) + torch.tensor(lay.at, device=lm.device)
     return replace(t, pos=pos.expand(len(ids), -1), sees=lay.sees.to(lm.device).expand(len(ids), -1, -1))
 

@@ -18,11 +18,12 @@ import torch
 # %% ../../nbs/evals/12b_written.ipynb #0a84720b
 from ..core import progress, suggest
 from ..data.arithmetic import score_texts
-from .chains import Chains, can_cache, cut_lines, decode, feed, go_on, place_chains, stream_states, widen
+from .chains import can_cache, cut_lines, decode, feed, go_on, place_chains, widen
 from .patching import _METHODS, _check_cells, _digest, _may_patch, _read, _sites
 from .spans import Pairs, depth_windows, pick_pairs, place_pairs, read_outs, token_spans
 from .statistics import accuracy_interval
 from .sweeps import default_rows
+from ..models.aligned import aligned_states
 from ..models.edits import Where, bind, edit
 from ..models.engines import check_touched, edited, _hooks, _Visit
 from ..models.loading import LM, unembed
@@ -53,8 +54,7 @@ def _writing(lm:LM, edits:list, rows:int, past:int, n:int):
 def _write_batch(lm:LM, pp:Pairs, spans:dict, windows:dict, limit:int, rows:int, tick)->tuple[list, list]:
     "Texts by span: of the unpatched recipients, and per window."
     depths, wins = sorted({d for w in windows.values() for d in w}), list(windows.values())
-    chains = Chains(pp.table, pp.source[:, :-1], pp.roles, pp.context, pp.cut)
-    (_, got), = stream_states(lm, chains, list(dict.fromkeys(_sites(depths, lm))), rows=len(pp))
+    (_, got), = aligned_states(lm, pp.source[:, :-1], list(dict.fromkeys(_sites(depths, lm))), pp.context, rows=len(pp))
     states = {d: got[s] for d, s in zip(depths, _sites(depths, lm))}
     ids, n, done = torch.tensor(pp.recipient), len(pp.context), 0
     cache = widen(feed(lm, None, torch.tensor([pp.context]), 0)[1], len(pp)) if n else None
@@ -158,7 +158,7 @@ def mixed_chains(
     ids, out = np.concatenate([pp.source[:, :pp.cut], pp.recipient[:, pp.cut:]], 1), []
     digits = read_outs(pp.roles)
     at = np.array(list(digits.values()))
-    for rows, got in stream_states(lm, Chains(pp.table, ids[:, :-1], pp.roles, pp.context, pp.cut), 'final_norm'):
+    for rows, got in aligned_states(lm, ids[:, :-1], 'final_norm', pp.context):
         chain, question = pp.recipient[rows][:, at], pp.source[rows][:, at]
         want = torch.tensor(np.stack([chain, question], -1), device=lm.device)
         top, gap = (x.numpy() for x in _read(lm, got['final_norm'][:, at - 1].to(lm.device), want))
