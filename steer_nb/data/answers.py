@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 # %% ../../nbs/data/06e_answers.ipynb #2d78c1b1
-from ..core import SteerError
+from ..core import SteerError, progress
 from .choices import normal_text
 from .expressions import parse_expression, read_value, value_of
 from .formats import Rows, format_items
@@ -103,14 +103,18 @@ def substring_rate(
 def model_answers(
     lm:LM,
     rows:Rows, # of `format_items`
-    edits=(), # edits to apply meanwhile
+    edits=(), # edits to apply meanwhile; values per item follow the rows
     slack:int=12, # tokens beyond the longest answer of a kind
+    block:int=64, # rows between two moves of the progress bar
+    desc:str='', # a progress bar with this label
     **kwargs, # of `generate`
 )->tuple[list, np.ndarray]: # answers, and whether each ended by itself
     "Greedy answers to formatted items."
-    texts, stops = ['']*len(rows), np.zeros(len(rows), bool)
-    for kind, at in rows.items.groupby('kind', sort=False).indices.items():
+    texts, stops, bar = ['']*len(rows), np.zeros(len(rows), bool), progress(total=len(rows), desc=desc, unit='answer') if desc else None
+    kinds = rows.items.groupby('kind', sort=False).indices.values() if not edits else [range(len(rows))]   # an edit's values go by row number
+    for at in (k[a:a + (block if not edits else len(k))] for k in kinds for a in range(0, len(k), block if not edits else len(k))):
         limit = max(len(rows.answers[i]) for i in at) + slack
         out = generate(lm, [rows.prompts[i] for i in at], edits, limit, **kwargs)
         for i, text, n in zip(at, out.text, out.tokens): texts[i], stops[i] = text, n < limit
+        if bar is not None: bar.update(len(at))
     return texts, stops
