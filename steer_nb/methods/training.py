@@ -19,7 +19,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from ..core import RunError, SteerError, file_sha256, progress, read_json, rng, suggest, write_json, write_tensors
+from ..core import SteerError, file_sha256, progress, rng, suggest, write_json, write_tensors
+from ..models.adapters import adapter_head
 from ..models.loading import LM, check_length, encode, fingerprint, forward_kwargs, make_batch, token_batches
 from ..models.tracing import default_budget
 
@@ -267,12 +268,7 @@ def load_adapter(
     folder: str | Path,  # written by `save_adapter`
 ) -> LM:                 # a new one, the adapter merged into a copy of the weights
     "Read an adapter and merge it; `SteerError` for another model, `RunError` for an altered file."
-    folder = Path(folder)
-    if not (folder / 'steer.json').is_file(): raise RunError(f'{folder} holds no adapter of ours: there is no steer.json in it')
-    head = read_json(folder / 'steer.json')
-    if head.get('schema') != 1: raise RunError(f"{folder}/steer.json has schema {head.get('schema')!r}; this version reads 1")
-    for name, digest in head['sha256'].items():
-        if not (folder / name).is_file() or file_sha256(folder / name) != digest: raise RunError(f'{folder / name} is missing or was altered: its SHA-256 is not the recorded one')
+    head, folder = adapter_head(folder), Path(folder)
     if head['base']['fingerprint'] != fingerprint(lm):
         raise SteerError(f"the adapter in {folder} was trained on {head['base']['name']} (fingerprint {head['base']['fingerprint']}), {lm.name} has fingerprint {fingerprint(lm)}: load that model")
     own = _copy(lm)
