@@ -53,7 +53,8 @@ def read_call(
 
 # %% ../../nbs/data/06e_answers.ipynb #37f61720
 OUTCOMES = ('call', 'malformed', 'echo', 'refusal', 'number', 'copy', 'other')
-_refusal = re.compile(r"\W*(i('m| am)? (am )?(sorry|unable|afraid|can't|cannot|can not|won't|will not|do not|don't)|sorry\b|as an ai\b|unfortunately\b|apologies\b)", re.I)
+_refusal = re.compile(r"\W*(i('m| am)? (am )?(sorry|unable|afraid|can't|cannot|can not|won't|will not|do not|don't)"
+                      r"|(sorry|as an ai|unfortunately|apologies)\b)", re.I)
 
 def _echoes(question:str, answer:str)->bool:
     "Does the answer begin with the question, or is it a longer piece of it?"
@@ -76,8 +77,12 @@ def _scored(item, answer:str, stops:bool)->dict:
     call = read_call(answer)
     outcome = _outcome(item, answer, call, stops)
     wanted, exact = read_value(item.value) if item.value else None, stops and answer.strip() == item.target.strip()
-    right = exact if item.kind == 'copy' else call.value is not None and call.value == wanted if item.kind == 'call' else outcome == 'number' and _first_number(answer) == wanted
-    return dict(id=item.id, kind=item.kind, outcome=outcome, call=call.status != 'none', valid=call.status == 'call', named=call.status == 'call' and call.tool == item.tool, right=right, exact=exact, stops=bool(stops),
+    if item.kind == 'copy': right = exact
+    elif item.kind == 'call': right = call.value is not None and call.value == wanted
+    else: right = outcome == 'number' and _first_number(answer) == wanted
+    valid = call.status == 'call'
+    return dict(id=item.id, kind=item.kind, outcome=outcome, call=call.status != 'none', valid=valid,
+                named=valid and call.tool == item.tool, right=right, exact=exact, stops=bool(stops),
                 tag=OPEN in answer, why=call.why, answer=answer)
 
 def score_answers(
@@ -86,7 +91,8 @@ def score_answers(
     stops:Sequence, # whether each ended by itself
 )->pd.DataFrame: # one row per item
     "What each answer is, and whether it is right."
-    if not len(items) == len(answers) == len(stops): raise SteerError(f'{len(items)} items, {len(answers)} answers and {len(stops)} ends: give one of each per item')
+    if not len(items) == len(answers) == len(stops):
+        raise SteerError(f'{len(items)} items, {len(answers)} answers and {len(stops)} ends: give one of each per item')
     return pd.DataFrame([_scored(r, a, bool(s)) for r, a, s in zip(items.itertuples(), answers, stops)])
 
 # %% ../../nbs/data/06e_answers.ipynb #885ca152
@@ -96,7 +102,9 @@ def substring_rate(
 )->float:
     "Share of answers with the opening tag anywhere, as the original counts calls; `SteerError` where a question quotes the tag."
     quoted = int(items.input.str.contains(OPEN, regex=False).sum())
-    if quoted: raise SteerError(f'{quoted} of {len(items)} questions quote {OPEN}, so an answer that repeats its question would count as a call: use `valid` of score_answers, which reads calls by the grammar')
+    if quoted:
+        raise SteerError(f'{quoted} of {len(items)} questions quote {OPEN}, so an answer that repeats its question would count as a call: '
+                         'use `valid` of score_answers, which reads calls by the grammar')
     return float(np.mean([OPEN in a for a in answers]))
 
 # %% ../../nbs/data/06e_answers.ipynb #9db29c08
@@ -110,9 +118,12 @@ def model_answers(
     **kwargs, # of `generate`
 )->tuple[list, np.ndarray]: # answers, and whether each ended by itself
     "Greedy answers to formatted items."
-    texts, stops, bar = ['']*len(rows), np.zeros(len(rows), bool), progress(total=len(rows), desc=desc, unit='answer') if desc else None
-    kinds = rows.items.groupby('kind', sort=False).indices.values() if not edits else [range(len(rows))]   # an edit's values go by row number
-    for at in (k[a:a + (block if not edits else len(k))] for k in kinds for a in range(0, len(k), block if not edits else len(k))):
+    texts, stops = ['']*len(rows), np.zeros(len(rows), bool)
+    kinds = rows.items.groupby('kind', sort=False).indices.values()
+    parts = [k[a:a + block] for k in kinds for a in range(0, len(k), block)]
+    if edits: parts = [range(len(rows))]   # an edit's values go by row number
+    bar = progress(total=len(rows), desc=desc, unit='answer') if desc else None
+    for at in parts:
         limit = max(len(rows.answers[i]) for i in at) + slack
         out = generate(lm, [rows.prompts[i] for i in at], edits, limit, **kwargs)
         for i, text, n in zip(at, out.text, out.tokens): texts[i], stops[i] = text, n < limit

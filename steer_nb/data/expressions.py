@@ -30,7 +30,9 @@ def _tokens(text:str)->list[str]:
     out, at, text = [], 0, text.rstrip()
     while at < len(text):
         m = _token.match(text, at)
-        if not m: raise SteerError(f'{text!r} is no expression: {text[at:].strip()[:1]!r} at character {at} is no number, operator or bracket')
+        if not m:
+            odd = text[at:].strip()[:1]
+            raise SteerError(f'{text!r} is no expression: {odd!r} at character {at} is no number, operator or bracket')
         out.append(m[1])
         at = m.end()
     return out
@@ -43,7 +45,8 @@ class _Reader:
     def take(self)->str:
         self.at += 1
         return self.tokens[self.at - 1]
-    def fail(self, wanted:str): raise SteerError(f'{self.text!r} is no expression: {wanted} is missing before {self.peek() or "the end"!r}')
+    def fail(self, wanted:str):
+        raise SteerError(f'{self.text!r} is no expression: {wanted} is missing before {self.peek() or "the end"!r}')
 
     def chain(self, ops:str='+-'):
         part = (lambda: self.chain('*/')) if ops == '+-' else self.factor
@@ -54,7 +57,9 @@ class _Reader:
     def factor(self):
         self.depth += 1
         if self.depth > MOST_NESTED: raise SteerError(f'{self.text!r} nests more than {MOST_NESTED} deep')
-        out = self.bracket() if self.peek() == '(' else Node('neg', self.factor()) if self.peek() == '-' and self.take() else self.number()
+        if self.peek() == '(': out = self.bracket()
+        elif self.peek() == '-' and self.take(): out = Node('neg', self.factor())
+        else: out = self.number()
         self.depth -= 1
         return out
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/data/06d_formats.ipynb #11e530ba
-from ..core import SteerError, data_path, read_json, stable_hash, suggest, write_json
+from ..core import SteerError, data_path, read_json, suggest, write_json
 from ..models.loading import LM, check_length, make_batch
 
 # %% ../../nbs/data/06d_formats.ipynb #b48c1142
@@ -29,9 +29,6 @@ class Format:
     separator:str='\n' # between the two
     bos:bool=True # begin with the tokenizer's first token, if it has one
     eos:bool=True # end with its last
-
-    @property
-    def key(self)->str: return stable_hash(asdict(self), 12)
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -57,11 +54,13 @@ def _encode(lm:LM, text:str)->list[int]: return lm.tokenizer(text, add_special_t
 def _row(lm:LM, item, fmt:Format, bos:list, eos:list)->tuple[list, np.ndarray, int]:
     head, alone = _encode(lm, item.input + fmt.separator), _encode(lm, item.input)
     n = next((k for k, (a, b) in enumerate(zip(head, alone)) if a != b), min(len(head), len(alone)))
-    if not alone or n == len(head): raise SteerError(f'item {item.id!r}: the question or the separator {fmt.separator!r} has no token of its own')
+    if not alone or n == len(head):
+        raise SteerError(f'item {item.id!r}: the question or the separator {fmt.separator!r} has no token of its own')
     both = _encode(lm, item.input + fmt.separator + item.target)
     tail = both[len(head):] if both[:len(head)] == head and len(both) > len(head) else _encode(lm, item.target)
     if not tail: raise SteerError(f'item {item.id!r} has an empty answer')
-    role = ['bos']*len(bos) + ['prompt']*n + ['separator']*(len(head) - n) + [item.kind if item.kind in ROLES else 'copy']*len(tail) + ['eos']*len(eos)
+    kind = item.kind if item.kind in ROLES else 'copy'
+    role = ['bos']*len(bos) + ['prompt']*n + ['separator']*(len(head) - n) + [kind]*len(tail) + ['eos']*len(eos)
     return bos + head + tail + eos, np.array([ROLES.index(r) for r in role], np.int8), len(bos) + len(head)
 
 def format_items(
@@ -70,10 +69,12 @@ def format_items(
     fmt:Format=Format(),
 )->Rows:
     "Items as token ids with a role for each."
-    if lost := {'id', 'input', 'target', 'kind'} - set(items.columns): raise SteerError(f'items lack the columns {sorted(lost)}: make them with steer_nb.data.toolcalls')
+    if lost := {'id', 'input', 'target', 'kind'} - set(items.columns):
+        raise SteerError(f'items lack the columns {sorted(lost)}: make them with steer_nb.data.toolcalls')
     first, last = lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id
     if fmt.eos and last is None: raise SteerError(f'the tokenizer of {lm.name} has no last token: use Format(eos=False)')
-    made = [_row(lm, r, fmt, [first] if fmt.bos and first is not None else [], [last] if fmt.eos else []) for r in items.itertuples()]
+    bos, eos = [first] if fmt.bos and first is not None else [], [last] if fmt.eos else []
+    made = [_row(lm, r, fmt, bos, eos) for r in items.itertuples()]
     for r, (ids, _, _) in zip(items.itertuples(), made): check_length(lm, len(ids), f'item {r.id!r}')
     ids, roles, cut = map(list, zip(*made)) if made else ([], [], [])
     return Rows(items.reset_index(drop=True), ids, roles, cut, fmt)
@@ -108,7 +109,8 @@ def load_format(
 )->Format:
     "The format that a model was tuned with."
     d = read_json(Path(folder)/'format.json')
-    if d.pop('schema', None) != 1 or set(d) != set(asdict(Format())): raise SteerError(f'{folder}/format.json is of another version')
+    if d.pop('schema', None) != 1 or set(d) != set(asdict(Format())):
+        raise SteerError(f'{folder}/format.json is of another version: this one reads schema 1')
     return Format(**d)
 
 def format_of(

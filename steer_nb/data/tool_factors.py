@@ -15,7 +15,7 @@ import pandas as pd
 # %% ../../nbs/data/06b_tool_factors.ipynb #5826af68
 from ..core import SteerError, rng, suggest
 from .expressions import Node, value_of, write_expression, write_value
-from .tool_items import OPEN, TOOL, call_item, expression_key, part_of, wordings, write_call
+from .tool_items import TOOL, call_item, expression_key, part_of, wordings, write_call
 
 # %% ../../nbs/data/06b_tool_factors.ipynb #ea5d4d34
 FACTORS = dict(
@@ -114,7 +114,8 @@ def ood_items(
         g, count, tries = rng('ood', part, seed, cell['cell']), 0, 0
         while count < n:
             tries += 1
-            if tries > 200*n + 5000: raise SteerError(f"the cell {cell['cell']!r} has only {count} different requests, {n} are wanted: ask for fewer")
+            if tries > 200*n + 5000:
+                raise SteerError(f"the cell {cell['cell']!r} has only {count} different requests, {n} are wanted: ask for fewer")
             tree = draw_expression(g, cell)
             text, name, tool = _request(g, tree, cell)
             if part_of(expression_key(tree)) != part or text in seen: continue

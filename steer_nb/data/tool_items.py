@@ -70,8 +70,8 @@ def call_item(
     **columns, # more columns, or others' values
 )->dict: # a row
     "A request with the call that answers it."
-    row = dict(input=text, target=write_call(tree), label='positive', kind='call', expression=write_expression(tree), value=write_value(value_of(tree)),
-               tool=TOOL, template=template, source=expression_key(tree), group=template) | columns
+    row = dict(input=text, target=write_call(tree), label='positive', kind='call', expression=write_expression(tree),
+               value=write_value(value_of(tree)), tool=TOOL, template=template, source=expression_key(tree), group=template) | columns
     return dict(id=f"call/{stable_hash([row['input'], row['target']], 12)}", **row)
 
 # %% ../../nbs/data/06a_tool_items.ipynb #4586dc59
@@ -117,7 +117,8 @@ def copy_sentences()->pd.DataFrame: # sentence, passage (its key), digit (bool),
     rows, seen = [], set()
     for key, text in zip(passages.group, passages.context):
         for s in re.split(r'(?<=[.!?])\s+(?=[A-Z])', ' '.join(text.split())):
-            if 30 <= len(s) <= 150 and s[0].isupper() and s[-1] in '.!?' and not re.search(r'[-+*/=<>]', s) and text_key(s) not in seen:
+            fit = 30 <= len(s) <= 150 and s[0].isupper() and s[-1] in '.!?' and not re.search(r'[-+*/=<>]', s)
+            if fit and text_key(s) not in seen:
                 seen.add(text_key(s))
                 rows.append(dict(sentence=s, passage=key, digit=bool(re.search(r'\d', s)), part=part_of(key)))
     return pd.DataFrame(rows)
@@ -136,8 +137,11 @@ def copy_items(
     pool, picked = pool[pool.part == part], []
     for digit, k in ((True, want), (False, n - want)):
         some = pool.index[pool.digit == digit].to_numpy()
-        if k > len(some): raise SteerError(f"{part} has {len(some)} sentences {'with' if digit else 'without'} a digit, {k} are wanted: ask for fewer, or change digits= (it is {digits})")
+        if k > len(some):
+            raise SteerError(f"{part} has {len(some)} sentences {'with' if digit else 'without'} a digit, {k} are wanted: "
+                             f"ask for fewer, or change digits= (it is {digits})")
         picked += list(g.permutation(some)[:k])
     rows = pool.loc[g.permutation(picked)] if picked else pool.iloc[:0]
-    return pd.DataFrame(dict(id=[f'copy/{stable_hash(s, 12)}' for s in rows.sentence], input=rows.sentence, target=rows.sentence, label='negative', kind='copy', expression='', value='',
-                             tool='', template='', source=rows.passage, group=rows.passage, subset=part)).reset_index(drop=True)
+    out = dict(id=[f'copy/{stable_hash(s, 12)}' for s in rows.sentence], input=rows.sentence, target=rows.sentence, label='negative',
+               kind='copy', expression='', value='', tool='', template='', source=rows.passage, group=rows.passage, subset=part)
+    return pd.DataFrame(out).reset_index(drop=True)

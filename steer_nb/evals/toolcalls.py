@@ -71,26 +71,33 @@ def compare_toolcalls(
     clusters:str='group',
 )->pd.DataFrame: # by, measure, before, after, effect, low, high, p, p_holm, ...
     "Paired differences of rates, corrected over the table."
-    if after.id.duplicated().any() or set(after.id) != set(before.id): raise SteerError('the two tables hold different items, or an item twice: score the same items in both')
+    if after.id.duplicated().any() or set(after.id) != set(before.id):
+        raise SteerError('the two tables hold different items, or an item twice: score the same items in both')
     old, rows = before.set_index('id').loc[after.id].reset_index(), []
     for key, at in after.groupby(list(by), sort=False).indices.items():
         a, b = after.iloc[at], old.iloc[at]
         for m in measures:
             x, y = _measured(a, m), _measured(b, m)
-            rows.append(dict(zip(by, key if isinstance(key, tuple) else (key,)), measure=m, before=y.mean(), after=x.mean(), **paired_effect(x, y, a[clusters])))
+            name = dict(zip(by, key if isinstance(key, tuple) else (key,)))
+            rows.append(dict(name, measure=m, before=y.mean(), after=x.mean(), **paired_effect(x, y, a[clusters])))
     return adjusted(pd.DataFrame(rows), ways=('p_holm',))
 
 # %% ../../nbs/evals/13_toolcalls.ipynb #aef41228
 def _logp_batches(lm:LM, rows:Rows, edits, side:str):
     "For each batch: row numbers and, per row, the log-probability of each token from the second on."
-    vocab = lm.model.get_input_embeddings().weight.shape[0]
-    budget = max(64, min(default_budget(lm), 2**26//vocab))
-    for at in token_batches([len(x) for x in rows.ids], budget):
+    for at in token_batches([len(x) for x in rows.ids], _budget(lm)):
         batch = make_batch(lm, [rows.ids[i] for i in at], side)
-        with torch.no_grad(), edited(lm, edits, torch.tensor(at), torch.tensor([rows.cut[i] for i in at])): out = lm.model(**forward_kwargs(lm, batch))
-        logp = log_probs((out if isinstance(out, torch.Tensor) else out.logits)[:, :-1]).gather(-1, batch['input_ids'][:, 1:, None].to(out.logits.device))[..., 0].cpu()
-        n = batch['input_ids'].shape[1]
-        yield at, [logp[k, (0 if side == 'right' else n - len(rows.ids[i])):][:len(rows.ids[i]) - 1].numpy() for k, i in enumerate(at)]
+        with torch.no_grad(), edited(lm, edits, torch.tensor(at), torch.tensor([rows.cut[i] for i in at])):
+            logits = _logits(lm.model(**forward_kwargs(lm, batch)))
+        logp = log_probs(logits[:, :-1]).gather(-1, batch['input_ids'][:, 1:, None].to(logits.device))[..., 0].cpu()
+        real = batch['attention_mask'][:, 1:].bool() & batch['attention_mask'][:, :-1].bool()
+        yield at, [x[m].numpy() for x, m in zip(logp, real.cpu())]
+
+def _logits(out)->torch.Tensor: return out if isinstance(out, torch.Tensor) else out.logits
+
+def _budget(lm:LM)->int:
+    "Tokens whose logits fit in memory."
+    return max(64, min(default_budget(lm), 2**26//lm.model.get_input_embeddings().weight.shape[0]))
 
 def role_ce(
     lm:LM,
@@ -103,9 +110,12 @@ def role_ce(
     check_format(rows, format_of(lm) if fmt is None else fmt)
     out = {}
     for at, logp in _logp_batches(lm, rows, edits, side):
-        for i, x in zip(at, logp): out[i] = [(r, -float(x[m].astype(np.float64).sum()), int(m.sum())) for k, r in enumerate(ROLES) if (m := rows.roles[i][1:] == k).any()]
-    it = rows.items
-    return pd.DataFrame([dict(id=it.id[i], kind=it.kind[i], subset=it.subset[i], group=it.group[i], role=r, nats=x, tokens=n) for i in range(len(rows)) for r, x, n in out[i]])
+        for i, x in zip(at, logp): out[i] = [_summed(k, x[rows.roles[i][1:] == k]) for k in np.unique(rows.roles[i][1:])]
+    heads = rows.items[['id', 'kind', 'subset', 'group']].to_dict('records')
+    return pd.DataFrame([head | d for i, head in enumerate(heads) for d in out[i]])
+
+def _summed(role:int, logp:np.ndarray)->dict:
+    return dict(role=ROLES[role], nats=-float(logp.astype(np.float64).sum()), tokens=len(logp))
 
 # %% ../../nbs/evals/13_toolcalls.ipynb #428efbc3
 def decision_scores(
@@ -119,22 +129,26 @@ def decision_scores(
     check_format(rows, format_of(lm) if fmt is None else fmt)
     at, cut = list(rows.cut if at is None else [a + 1 for a in at]), rows.cut
     if off := [(i, a - c) for i, (a, c) in enumerate(zip(at, cut)) if a != c]:
-        raise SteerError(f'row {off[0][0]} is read at index {at[off[0][0]] - 1}, whose logits predict token {off[0][1] + 1} of the answer and not its first ({len(off)} rows): index t predicts token t + 1')
+        i, by = off[0]
+        raise SteerError(f'row {i} is read at index {at[i] - 1}, whose logits predict token {by + 1} of the answer and not its first '
+                         f'({len(off)} rows): index t predicts token t + 1')
     is_call = (rows.items.kind == 'call').to_numpy()
     firsts = {rows.ids[i][cut[i]] for i in np.flatnonzero(is_call)}
     if len(firsts) != 1: raise SteerError(f'the calls begin with {len(firsts)} different tokens: a decision needs one')
-    if any(rows.ids[i][cut[i]] in firsts for i in np.flatnonzero(~is_call)): raise SteerError('some answers that are no calls begin with the same token as the calls')
+    if any(rows.ids[i][cut[i]] in firsts for i in np.flatnonzero(~is_call)):
+        raise SteerError('some answers that are no calls begin with the same token as the calls: leave these items out')
     says = _next_tokens(lm, rows, edits) == firsts.pop()
     hit = int((says & is_call).sum())
     precision, recall = hit/says.sum() if says.any() else 0., hit/is_call.sum()
-    return dict(precision=float(precision), recall=float(recall), f1=float(2*precision*recall/(precision + recall)) if hit else 0., n=len(rows), calls=int(is_call.sum()))
+    f1 = 2*precision*recall/(precision + recall) if hit else 0.
+    return dict(precision=float(precision), recall=float(recall), f1=float(f1), n=len(rows), calls=int(is_call.sum()))
 
 # %% ../../nbs/evals/13_toolcalls.ipynb #d50ecc97
 def _next_tokens(lm:LM, rows:Rows, edits)->np.ndarray:
     "The likeliest first token of each answer."
     out = np.zeros(len(rows), int)
-    for at in token_batches(list(rows.cut), max(64, min(default_budget(lm), 2**26//lm.model.get_input_embeddings().weight.shape[0]))):
+    for at in token_batches(list(rows.cut), _budget(lm)):
         batch = make_batch(lm, [rows.prompts[i] for i in at], 'left')
         with torch.no_grad(), edited(lm, edits, torch.tensor(at)): y = lm.model(**forward_kwargs(lm, batch))
-        out[at] = (y if isinstance(y, torch.Tensor) else y.logits)[:, -1].argmax(-1).cpu().numpy()
+        out[at] = _logits(y)[:, -1].argmax(-1).cpu().numpy()
     return out

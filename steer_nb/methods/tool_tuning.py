@@ -9,7 +9,6 @@ __all__ = ['RECIPES', 'exact_rate', 'finetune', 'save_tool_model']
 from pathlib import Path
 
 # %% ../../nbs/methods/01a_tool_tuning.ipynb #14fa03e4
-import numpy as np
 import pandas as pd
 
 # %% ../../nbs/methods/01a_tool_tuning.ipynb #a20c61cf
@@ -23,8 +22,10 @@ from ..models.loading import LM
 # %% ../../nbs/methods/01a_tool_tuning.ipynb #e0d659f8
 _maps = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
 RECIPES = dict(
-    original=dict(rank=16, alpha=32., dropout=.1, modules=_maps, lr=2e-5, weight_decay=.01, decay='cosine', warmup=.05, max_norm=.8, batch_items=16, micro_items=2, epochs=5, check_every=70, patience=2),
-    embedded=dict(rank=4, alpha=8., dropout=0., modules=_maps, lr=1e-3, weight_decay=.01, decay='cosine', warmup=.05, max_norm=.8, batch_items=16, epochs=1, check_every=30, patience=4),
+    original=dict(rank=16, alpha=32., dropout=.1, modules=_maps, lr=2e-5, weight_decay=.01, decay='cosine', warmup=.05, max_norm=.8,
+                  batch_items=16, micro_items=2, epochs=5, check_every=70, patience=2),
+    embedded=dict(rank=4, alpha=8., dropout=0., modules=_maps, lr=1e-3, weight_decay=.01, decay='cosine', warmup=.05, max_norm=.8,
+                  batch_items=16, epochs=1, check_every=30, patience=4),
 )
 
 # %% ../../nbs/methods/01a_tool_tuning.ipynb #9ae2f200
@@ -36,7 +37,8 @@ def exact_rate(
     def measure(lm:LM)->dict:
         table = score_answers(rows.items, *model_answers(lm, rows))
         kinds = table.groupby('kind').exact.mean()
-        return dict(score=float(kinds.mean()), **{f'exact_{k}': float(x) for k, x in kinds.items()}, valid=float(table[table.kind == 'call'].valid.mean()), stops=float(table.stops.mean()))
+        valid = float(table[table.kind == 'call'].valid.mean())
+        return dict(score=float(kinds.mean()), **{f'exact_{k}': float(x) for k, x in kinds.items()}, valid=valid, stops=float(table.stops.mean()))
     return measure
 
 # %% ../../nbs/methods/01a_tool_tuning.ipynb #3afc2398
@@ -55,20 +57,19 @@ def finetune(
     check_leaks(data)
     val = data['val'].groupby('kind', sort=False).head(most)
     train, held = format_items(lm, data['train'], fmt), format_items(lm, val, fmt)
-    return train_lora(lm, train.prompts, train.answers, val=(held.prompts, held.answers), metric=exact_rate(held), seed=seed, desc='calls and copies', **(RECIPES[recipe] | changes))
+    return train_lora(lm, train.prompts, train.answers, val=(held.prompts, held.answers), metric=exact_rate(held), seed=seed,
+                      desc='calls and copies', **(RECIPES[recipe] | changes))
 
 # %% ../../nbs/methods/01a_tool_tuning.ipynb #a4019da2
 def save_tool_model(
     tuned:Tuned,
     folder:str|Path,
     fmt:Format,
-    scores:pd.DataFrame, # rates with intervals
     record:dict, # command, seconds, versions
 )->Path:
-    "Write adapter, format, training curve, scores and record to a folder."
+    "Write adapter, format, training curve and record to a folder."
     folder = save_adapter(tuned, folder)
     save_format(fmt, folder)
-    write_table(folder/'scores.parquet', scores)
     write_table(folder/'curve.parquet', tuned.curve)
     write_json(folder/'record.json', record)
     return folder

@@ -37,7 +37,8 @@ def adapter_head(
     head = read_json(folder/'steer.json')
     if head.get('schema') != 1: raise RunError(f"{folder}/steer.json has schema {head.get('schema')!r}; this version reads 1")
     for name, digest in head['sha256'].items():
-        if not (folder/name).is_file() or file_sha256(folder/name) != digest: raise RunError(f'{folder/name} is missing or was altered: its SHA-256 is not the recorded one')
+        if not (folder/name).is_file() or file_sha256(folder/name) != digest:
+            raise RunError(f'{folder/name} is missing or was altered: its SHA-256 is not the recorded one')
     return head
 
 # %% ../../nbs/models/02a_adapters.ipynb #88460c88
@@ -46,13 +47,15 @@ def merge_adapter(
     folder:str|Path,
 )->nn.Module:
     "Add a LoRA adapter into a model's weights."
-    cfg, tensors = read_json(Path(folder)/'adapter_config.json'), read_tensors(Path(folder)/'adapter_model.safetensors')[0]
+    cfg, (tensors, _) = read_json(Path(folder)/'adapter_config.json'), read_tensors(Path(folder)/'adapter_model.safetensors')
     odd = [k for k in ('use_rslora', 'use_dora', 'rank_pattern', 'alpha_pattern', 'lora_bias') if cfg.get(k)]
-    if cfg.get('peft_type') != 'LORA' or odd: raise SteerError(f"{folder} holds a {cfg.get('peft_type')} adapter {'with ' + ', '.join(odd) if odd else ''}: only plain LoRA is merged here")
+    if cfg.get('peft_type') != 'LORA' or odd:
+        raise SteerError(f"{folder} holds a {cfg.get('peft_type')} adapter {'with ' + ', '.join(odd) if odd else ''}: only plain LoRA is merged here")
     scale, done = cfg['lora_alpha']/cfg['r'], 0
     for name in (k for k in tensors if k.endswith('.lora_A.weight')):
         path = name.removeprefix('base_model.model.').removesuffix('.lora_A.weight')
-        _add(model, path, (tensors[name.replace('lora_A', 'lora_B')].float() @ tensors[name].float())*scale, cfg.get('fan_in_fan_out'))
+        a, b = tensors[name].float(), tensors[name.replace('lora_A', 'lora_B')].float()
+        _add(model, path, (b @ a)*scale, cfg.get('fan_in_fan_out'))
         done += 2
     if done != len(tensors) or not done: raise SteerError(f'{folder} has {len(tensors) - done} tensors that are no pair of LoRA matrices')
     return model
@@ -62,5 +65,7 @@ def _add(model:nn.Module, path:str, delta:Tensor, transposed:bool)->None:
     try: weight = model.get_submodule(path).weight
     except AttributeError: raise SteerError(f'the adapter changes {path}, which {type(model).__name__} has not: it was trained on another architecture') from None
     delta = delta.T if transposed else delta
-    if weight.shape != delta.shape: raise SteerError(f'the adapter changes {path} by a {tuple(delta.shape)} matrix, its weights are {tuple(weight.shape)}: it was trained on a model of another width')
+    if weight.shape != delta.shape:
+        raise SteerError(f'the adapter changes {path} by a {tuple(delta.shape)} matrix, its weights are {tuple(weight.shape)}: '
+                         'it was trained on a model of another width')
     weight.copy_(weight.float() + delta.to(weight.device))
