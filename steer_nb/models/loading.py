@@ -114,7 +114,7 @@ def fingerprint(
 
 # %% ../../nbs/models/03_loading.ipynb #572a6d90
 def load_model(
-    source,                                # embedded name, 'smollm2-toolcall', 'twin/looped-1', Hub id, folder, .gguf file, a model object, or 'tiny' (random weights)
+    source,                                # embedded name, an adapter's name, 'twin/looped-1', Hub id, folder, .gguf file, a model object, or 'tiny' (random weights)
     tokenizer=None,                        # needed with a model object; else the source's own
     *, revision: str | None = None,        # of a Hub id
     dtype: str | torch.dtype | None = None,  # default: float32 on CPU, the checkpoint's own on an accelerator
