@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import SteerError, suggest
+from .adapters import adapter_folder, adapter_head, adapter_names, merge_adapter
 from .embedded import _embedded, check_gguf, embedded_path, twin_names, twin_path
 from .tiny import tiny, tiny_looped, tiny_ouro, tiny_raven, tiny_tokenizer
 from .sites import Anatomy, Spot, depth_table, dissect, resolve, site_table, unroll
@@ -113,7 +114,7 @@ def fingerprint(
 
 # %% ../../nbs/models/03_loading.ipynb #572a6d90
 def load_model(
-    source,                                # embedded name, 'twin/looped-1', Hub id, folder, .gguf file, a model object, or 'tiny' (random weights)
+    source,                                # embedded name, an adapter's name, 'twin/looped-1', Hub id, folder, .gguf file, a model object, or 'tiny' (random weights)
     tokenizer=None,                        # needed with a model object; else the source's own
     *, revision: str | None = None,        # of a Hub id
     dtype: str | torch.dtype | None = None,  # default: float32 on CPU, the checkpoint's own on an accelerator
@@ -137,6 +138,8 @@ def load_model(
         if tokenizer is None: raise SteerError('a model object needs its tokenizer: load_model(model, tokenizer)')
         return _wrap(source, tokenizer, type(source).__name__, 'in memory', num_steps, backend)
     if random: return _wrap(_tiny(str(source)), tiny_tokenizer(), str(source), 'random', num_steps, backend)
+    if (folder := adapter_folder(str(source))) and tokenizer is None:
+        return _adapted(folder, str(source), revision=revision, dtype=dtype, device=device, device_map=device_map, quant=quant, trust_remote_code=trust_remote_code, offline=offline, num_steps=num_steps, backend=backend, **kwargs)
     path, where = _locate(str(source))
     options = dict(trust_remote_code=trust_remote_code, local_files_only=offline or where != 'hub') | (dict(revision=revision) if revision else {})
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -147,6 +150,20 @@ def load_model(
     return _wrap(model.eval(), tok, str(source), _revision(path, where, model), num_steps, backend)
 
 # %% ../../nbs/models/03_loading.ipynb #d0eba37d
+def _adapted(folder: Path, source: str, **options) -> LM:
+    "The model that an adapter makes of its base."
+    if options['quant']: raise SteerError(f'{source} is an adapter, which cannot be merged into quantised weights: load it without quant=')
+    if options['revision']: raise SteerError(f"revision is the base's affair and {source} names its base itself: leave it out")
+    head = adapter_head(folder)
+    lm = load_model(head['base']['name'], **{k: v for k, v in options.items() if v is not None})
+    if fingerprint(lm) != head['base']['fingerprint']:
+        raise SteerError(f"the adapter {source} was trained on {head['base']['name']} with fingerprint {head['base']['fingerprint']}, the one found here has {fingerprint(lm)}: other weights")
+    merge_adapter(lm.model, folder)
+    lm = replace(lm, name=source, revision=f"{lm.revision}+{head['sha256']['adapter_model.safetensors'][:12]}", cache={})
+    if lm.dtype == torch.float32 and fingerprint(lm) != head['fingerprint']: raise SteerError(f'{source} merged into its base is not the model that was tested: its fingerprint is {fingerprint(lm)}, not {head["fingerprint"]}')
+    return lm
+
+# %% ../../nbs/models/03_loading.ipynb #e752f4c7
 def load_for(
     p: dict,               # an experiment's parameters: model, revision, dtype, quant, trust_remote_code, num_steps
     lm: LM | None = None,  # the model, if it is loaded already
@@ -176,7 +193,7 @@ def _locate(source: str) -> tuple[Path | str, str]:
     workspace = os.environ.get('WORKSPACE')
     if workspace and (Path(workspace) / 'transformers' / source / 'config.json').is_file(): return Path(workspace) / 'transformers' / source, 'folder'
     if source.startswith(('/', '.', '~')): raise SteerError(f'no such model folder or file: {source}')
-    if source.count('/') != 1: raise suggest(source, [*_embedded, *twin_names(), 'tiny'], 'model (embedded names; a Hub id reads org/name; a path must exist)')
+    if source.count('/') != 1: raise suggest(source, [*_embedded, *adapter_names(), *twin_names(), 'tiny'], 'model (embedded names; a Hub id reads org/name; a path must exist)')
     return source, 'hub'
 
 def _dtype_option(dtype, device: str) -> dict:
