@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..core import SteerError, suggest
+from ..core import SteerError, suggest, torch_rng
 from .directions import Direction, make_direction
 from ..models.loading import LM, sites_of
 from ..models.sites import parse_site
