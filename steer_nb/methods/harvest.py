@@ -125,23 +125,22 @@ def documents(h: Harvest, i: int) -> np.ndarray:
     group = np.minimum((end - h.sizes[order]) * h.groups // h.sizes.sum(), h.groups - 1)
     return order[group == j]
 
-def _long(x: Tensor, limit: float) -> Tensor: return x.float().norm(dim=1) > limit
-
 def fresh(h: Harvest, i: int) -> Pool:
     "The rows of a group, in the order in which they were read."
     docs, sites = documents(h, i), list(dict.fromkeys(s for src in h.sources for s in src.sites))
-    xs, ys, ws = ({} for _ in range(3))
+    xs, ys, ws, sizes = ({} for _ in range(4))
     for _, index, acts in stream(h.lm, [h.ids[d] for d in docs], sites, slice(h.skip, None), batch_tokens=h.batch_tokens):
         w = torch.tensor([1. if h.weights is None else float(h.weights[docs[a]][b]) for a, b in zip(index['item'], index.position)])
         on, acts = w > 0, {k: v.float() for k, v in acts.items()}
         for s in h.sources:
             ys.setdefault(s.name, []).append(s.target(acts).detach()[on].to(h.dtype)), ws.setdefault(s.name, []).append(w[on])
+        for site in {x: 0 for s in h.sources for x in (s.reads, s.writes)}: sizes.setdefault(site, []).append(acts[site].norm(dim=1)[on])
         for site in {s.reads: 0 for s in h.sources}: xs.setdefault(site, []).append(acts[site][on].to(h.dtype))
         h.tokens += int(on.sum())
-    out = Pool(*({k: torch.cat(v) for k, v in d.items()} for d in (xs, ys, ws)))
-    if not h.medians: h.medians = {k: float(v.float().norm(dim=1).median()) for k, v in [(f'in {s}', x) for s, x in out.x.items()] + [(f'out {s}', y) for s, y in out.y.items()]}
+    out, sizes = Pool(*({k: torch.cat(v) for k, v in d.items()} for d in (xs, ys, ws))), {k: torch.cat(v) for k, v in sizes.items()}
+    if not h.medians: h.medians = {k: float(v.median()) for k, v in sizes.items()}
     for s in h.sources:
-        out.w[s.name][_long(out.x[s.reads], h.outlier * h.medians[f'in {s.reads}']) | _long(out.y[s.name], h.outlier * h.medians[f'out {s.name}'])] = 0
+        for site in (s.reads, s.writes): out.w[s.name][sizes[site] > h.outlier * h.medians[site]] = 0
     return out
 
 def pool(h: Harvest, i: int) -> Pool:
