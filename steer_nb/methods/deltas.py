@@ -134,7 +134,7 @@ def train_end_to_end(
     lm: LM,                        # fine-tuned
     t: Transcoder,                 # what is trained; starts from these weights
     ids: list[list[int]],          # token ids per document
-    base: Transcoder | None = None,  # frozen, added to it
+    base: Callable | None = None,  # frozen, added to it: a transcoder, or `mlp_function` of the un-tuned model
     steps: int = 100,
     batch: int = 8,                # documents
     lr: float = 1e-4,

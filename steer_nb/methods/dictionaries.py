@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_npz', 'inside', 'read_gemma_scope', 'read_gemma_scope_2', 'write_saelens', 'read_saelens', 'write_sparsify',
            'read_sparsify', 'write_circuit_tracer', 'read_circuit_tracer', 'write_transcoder', 'read_transcoder',
-           'write_deltas', 'read_deltas']
+           'write_deltas', 'read_deltas', 'base_transcoders']
 
 # %% ../../nbs/methods/05a_dictionaries.ipynb #70981f31
 import json, re, zipfile
@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from ..core import RunError, SteerError, file_sha256, read_json, read_tensors, suggest, write_atomic, write_json, write_tensors
+from ..core import RunError, SteerError, data_path, file_sha256, read_json, read_tensors, suggest, write_atomic, write_json, write_tensors
 from .transcoders import Part, Transcoder, cast, fuse, uniform
 
 # %% ../../nbs/methods/05a_dictionaries.ipynb #35d13a64
@@ -321,3 +321,15 @@ def read_deltas(
             if file_sha256(f) != want: raise RunError(f'{f} is not {what} that was recorded for {name!r}: its SHA-256 differs; find the file with {want[:16]}...')
         out[name] = (read_transcoder(base), read_transcoder(file))
     return out
+
+# %% ../../nbs/methods/05a_dictionaries.ipynb #041260e1
+def base_transcoders(
+    layers=None,  # numbers of layers; all that are there if not given
+    model: str = 'smollm2-135m',  # an embedded model
+) -> dict[int, Transcoder]:
+    "The transcoders that come with the package, by layer."
+    folder = data_path('models', f"{model.partition('-')[0]}-transcoders")
+    found = {_path_number(p.name, r'layer_(\d+)'): p for p in sorted(folder.glob('layer_*.safetensors'))}
+    if not found: raise SteerError(f'there are no transcoders of {model} in {folder}: train them with nbs/training/02_transcoders.ipynb, or read a published set')
+    if bad := [i for i in layers or () if i not in found]: raise SteerError(f'there is no transcoder of layer {bad[0]} of {model}; there are {sorted(found)}')
+    return {i: read_transcoder(found[i]) for i in sorted(found) if layers is None or i in layers}
