@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['delta_ways', 'mlp_function', 'adapter_source', 'delta_sources', 'delta_settings', 'Joint', 'joint_moments',
-           'closed_form', 'train_end_to_end']
+           'closed_form', 'latent_scaling', 'train_end_to_end']
 
 # %% ../../nbs/methods/05e_deltas.ipynb #fc9815c7
 from collections.abc import Callable
 from dataclasses import replace
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -128,6 +129,21 @@ def closed_form(
             V = torch.linalg.eigh(B.T @ sxx @ B)[1][:, -rank:]
             B = B @ V @ V.T
     return Transcoder(torch.zeros(d, 0), torch.zeros(0, out), torch.zeros(0), (mean[d:] - mean[:d] @ B).float(), 'relu', W_skip=None if rank == 0 else B.T.float().contiguous(), site_in=site_in, site_out=site_out)
+
+# %% ../../nbs/methods/05e_deltas.ipynb #0f6a21df
+def latent_scaling(
+    t: Transcoder,
+    targets: dict[str, tuple[Pool, str]],  # by name: a pool and the name of its source, e.g. of the tuned and the un-tuned model
+) -> pd.DataFrame:                          # feature, active (share of tokens, in the first target), and the best factor per target
+    "The factor with which each feature fits each target best."
+    out = pd.DataFrame(dict(feature=range(t.features)))
+    for name, (p, source) in targets.items():
+        x, y, w = p.x[t.site_in].float(), p.y[source].float(), p.w[source][:, None].double()
+        h = t.encode(x)
+        error, size, h = (y - t.decode(h, x)).double(), t.W_dec.double().pow(2).sum(1), h.double()
+        if 'active' not in out: out['active'] = (h > 0).double().mean(0).numpy()
+        out[name] = (1 + (w * h * (error @ t.W_dec.double().T)).sum(0) / ((w * h * h).sum(0) * size).clamp_min(1e-30)).numpy()
+    return out
 
 # %% ../../nbs/methods/05e_deltas.ipynb #4d43f512
 def train_end_to_end(
