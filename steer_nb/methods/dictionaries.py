@@ -328,7 +328,7 @@ def base_transcoders(
     model: str = 'smollm2-135m',  # an embedded model
 ) -> dict[int, Transcoder]:
     "The transcoders that come with the package, by layer."
-    folder = data_path('models', f"{model.partition('-')[0]}-transcoders")
+    folder = data_path('models') / f"{model.partition('-')[0]}-transcoders"
     found = {_path_number(p.name, r'layer_(\d+)'): p for p in sorted(folder.glob('layer_*.safetensors'))}
     if not found: raise SteerError(f'there are no transcoders of {model} in {folder}: train them with nbs/training/02_transcoders.ipynb, or read a published set')
     if bad := [i for i in layers or () if i not in found]: raise SteerError(f'there is no transcoder of layer {bad[0]} of {model}; there are {sorted(found)}')
