@@ -9,7 +9,7 @@ __all__ = ['ops', 'named_positions', 'apply_op', 'Edit', 'edit', 'Where', 'pick_
 # %% ../../nbs/models/04_edits.ipynb #6f0d94c4
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ class Edit:
     fn: Callable | None = None  # for 'substitute'
     weights: str | None = None  # fingerprint of the only model it is meant for
     num_steps: int | None = None  # recurrence steps of the only forward pass it is meant for
+    reads: Site | None = None   # for 'substitute': what fn is given, if not the input of the site's module
+    feed: Spot | None = None    # that site in a model; filled in by `bind`
 
 named_positions = ('last', 'all', 'prompt', 'generated')
 
@@ -58,12 +60,14 @@ def edit(
     coef=None,                  # a number, or one per row; (low, high) for 'clamp'; default 1
     op: str = 'add',            # one of `ops`
     positions='last',           # 'last', 'all', 'prompt', 'generated', absolute indices, a slice, or [(start, stop), ...] per row
-    fn: Callable | None = None, # for 'substitute': (..., d) -> (..., d)
+    fn: Callable | None = None, # for 'substitute': (n, d) -> (n, d), or with a coefficient per row: (n, d), (n, 1) -> (n, d)
+    reads: str | Site | None = None,  # for 'substitute': the site that fn reads, if not the input of the module at `site`; a bare kind: at the same depth
 ) -> Edit:
     "An edit as a value; checks what can be checked without a model."
     if op not in ops: raise suggest(op, ops, 'operation')
     if (op == 'substitute') != (fn is not None): raise SteerError("'substitute' needs fn=, and only it takes one")
     if (op == 'substitute') != (vector is None): raise SteerError(f'operation {op!r} ' + ('takes no vector' if vector is not None else 'needs a vector'))
+    if reads is not None and op != 'substitute': raise SteerError(f"reads={str(reads)!r} is for 'substitute' only: {op!r} reads the site that it changes")
     v = None if vector is None else torch.as_tensor(vector).detach().float()
     c = torch.as_tensor(1. if coef is None else coef).detach().float()
     for name, x in (('vector', v), ('coef', c)):
@@ -72,7 +76,7 @@ def edit(
     if op not in ('add', 'replace') and v is not None and bool((v.norm(dim=-1) == 0).any()): raise SteerError(f'operation {op!r} at {site} needs a direction: the vector is zero')
     if op == 'clamp' and (c.ndim == 0 or c.shape[-1] != 2): raise SteerError("'clamp' takes coef=(low, high)")
     if isinstance(positions, str) and positions not in named_positions: raise suggest(positions, named_positions, 'positions')
-    return Edit(parse_site(site), op, v, c, positions, fn)
+    return Edit(parse_site(site), op, v, c, positions, fn, reads=None if reads is None else parse_site(reads))
 
 # %% ../../nbs/models/04_edits.ipynb #6e16a8eb
 @dataclass(frozen=True)
@@ -143,10 +147,17 @@ def bind(
             if s.tap.norm is not None: raise SteerError(f'site {s.name} can be read but not edited: it is computed from the norm, not used by the model')
             if e.vector is not None and e.vector.shape[-1] != s.tap.width:
                 raise SteerError(f'the vector has width {e.vector.shape[-1]}, site {s.name} of {lm.name} has width {s.tap.width}: it belongs to another model or site')
-            out.append((s, e))
+            out.append((s, e if e.reads is None else _fed(lm, s, e)))
         rows = {len(x) for x, k in ((e.vector, 1), (e.coef, 1 if e.op == 'clamp' else 0)) if x is not None and x.ndim > k}
         if n_rows is not None and rows - {n_rows}: raise SteerError(f'the edit at {e.site} has {max(rows - {n_rows})} rows, there are {n_rows} items')
     return out
+
+def _fed(lm: LM, s: Spot, e: Edit) -> Edit:
+    "The edit at one spot, with the spot that its function reads."
+    spots = [f for f in sites_of(lm, e.reads) if f.depth == s.depth or e.reads != Site(e.reads.kind)]
+    if len(spots) != 1: raise SteerError(f'the edit at {s.name} reads {e.reads}, which stands for {len(spots)} places there: name one, or a kind alone for the same depth')
+    if spots[0].order >= s.order: raise SteerError(f'the edit at {s.name} reads {spots[0].name}, which comes after it in the forward pass')
+    return replace(e, site=parse_site(s.name), feed=spots[0])
 
 def _rows(x: Tensor, flat: int, rows: Tensor) -> Tensor:
     "Values per picked column: broadcast, or one per item."
@@ -157,13 +168,13 @@ def change(
     h: Tensor,             # (rows, columns, d)
     pick: Tensor,          # (rows, columns) bool
     rows: Tensor,          # (rows,) item numbers
-    inputs: Tensor | None = None,  # the module's input, for 'substitute'
+    inputs: Tensor | None = None,  # what the function of 'substitute' reads
 ) -> Tensor:               # a new tensor; h itself if nothing is picked
     "Apply an edit to the picked columns."
     pick = pick.to(h.device)
     if not bool(pick.any()): return h
     item = rows.to(h.device)[:, None].expand_as(pick)[pick]
-    if e.op == 'substitute': new = e.fn(inputs.to(h.device)[pick]).to(h.dtype)
+    if e.op == 'substitute': new = e.fn(inputs.to(h.device)[pick], *([e.coef.to(h.device)[item][:, None]] if e.coef.ndim else [])).to(h.dtype)
     else:
         v, flat = e.vector.to(h.device), 1 if e.op == 'clamp' else 0
         c = _rows(e.coef.to(h.device), flat, item)

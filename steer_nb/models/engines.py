@@ -28,8 +28,9 @@ class _Visit:
     def __init__(self, reads: dict[Spot, Callable], edits: list[tuple[Spot, Edit]], where: Where, rows: Tensor):
         self.reads, self.where, self.rows, self.out, self.touched = reads, where, rows, {}, Counter()
         self.edits, self.places = defaultdict(list), defaultdict(list)
+        self.feeds, self.held = {e.feed for _, e in edits if e.feed}, {}  # what substitutes read, and what was there
         for s, e in edits: self.edits[s].append(e)
-        for s in sorted({*reads, *self.edits}, key=lambda s: s.order): self.places[s.tap.path, s.tap.io, s.call].append(s)
+        for s in sorted({*reads, *self.edits, *self.feeds}, key=lambda s: s.order): self.places[s.tap.path, s.tap.io, s.call].append(s)
         self.last = next(reversed(self.places))
 
     def act(self, place: tuple, h: Tensor, base: Tensor | None, inputs: Tensor | None) -> Tensor:
@@ -40,9 +41,10 @@ class _Visit:
                 pick = pick_positions(self.where, e.positions, self.rows)
                 self.touched[s, id(e)] += int(pick.sum())
                 x = view(s.tap, new, base)
-                y = change(e, x, pick, self.rows, inputs)
+                y = change(e, x, pick, self.rows, self.held[e.feed] if e.feed else inputs)
                 if y is not x: new = put(s.tap, new, y, base)
         for s in self.places[place]:
+            if s in self.feeds: self.held[s] = view(s.tap, new, base)
             if s in self.reads: self.out[s.name] = self.reads[s](view(s.tap, new, base))
         return new
 
@@ -121,7 +123,7 @@ def _serve(nn_model, visit: _Visit, places: list) -> None:
         if place[0] == 'base': base[place[1]] = nn_model.get(place[1]).input; continue
         path, io, _ = place
         env, spots = nn_model.get(path), visit.places[place]
-        inputs = env.input if any(e.op == 'substitute' for s in spots for e in visit.edits.get(s, ())) else None
+        inputs = env.input if any(e.op == 'substitute' and e.feed is None for s in spots for e in visit.edits.get(s, ())) else None
         value = env.input if io == 'in' else env.output
         h = first_tensor(value)
         new = visit.act(place, h, next((base[s.tap.base] for s in spots if s.tap.base), None), inputs)
