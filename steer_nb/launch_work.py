@@ -22,6 +22,13 @@ def run_notebook() -> Path:
     if not path.is_file(): raise SteerError(f'{path} is missing: install steer_nb from a checkout or a wheel that carries it')
     return path
 
+_first = """
+import signal as s
+for k in (s.SIGTERM, s.SIGUSR1, s.SIGUSR2): s.signal(k, s.SIG_IGN)  # a cluster sends them to the whole job; what they mean is the worker's business
+from steer_nb.models.loading import keep_models as k
+k(1)
+"""
+
 class TimeLimit(SteerError):
     "A run took longer than it may."
 
@@ -43,7 +50,7 @@ class Kernel:
             self.kc.load_connection_info(self.km.get_connection_info())
             self.kc.start_channels()
             self.kc.wait_for_ready(timeout=120)
-            self.ask('from steer_nb.models.loading import keep_models as k; k(1)')
+            self.ask(_first)
         except BaseException: self.stop(); raise
 
     def ask(self, code: str, timeout: float = 120, **expressions) -> dict:  # reprs of the expressions; None for one that fails
@@ -195,6 +202,7 @@ def _patiently(kernel: Kernel, out: Path, params: dict, limit: float | None) -> 
     for again in range(20):
         try: return dict(status='done') | execute(kernel, out, params, limit)
         except Exception as e:
+            if type(e).__module__.startswith('submitit'): raise  # out of time for good, which is no failure of the run
             if again == 19 or getattr(e, 'ename', '') != 'RunError' or 'is in use by' not in e.evalue: return _failure(e)
             time.sleep(6)
 
@@ -227,12 +235,13 @@ def watch_over(
     p: Plan,
     parent: int | None = None,  # process to live and die with
     since: int = 0,             # what `cancels` was
+    by: int = signal.SIGTERM,   # the signal that ends it
 ) -> None:
     "End this process, kernel included, when its parent is gone or the plan is cancelled."
     def look():
         while (parent is None or os.getppid() == parent) and cancels(p) == since: time.sleep(.5)
-        os.kill(os.getpid(), signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        os.kill(os.getpid(), by)
+    signal.signal(by, lambda *_: sys.exit(143))
     threading.Thread(target=look, daemon=True).start()
 
 def main() -> None:
