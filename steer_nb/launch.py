@@ -14,7 +14,7 @@ import pandas as pd
 
 # %% ../nbs/launch.ipynb #a7192a2f
 from .core import SteerError, _package, _shell, read_json, suggest, write_json
-from .experiments.jobs import list_jobs
+from .experiments.jobs import list_jobs, match_jobs
 from .launch_local import after, cancel_local, ended, progress_line, reset_failed, run_local
 from .launch_plan import Plan, _age, count_line, counts, list_plans, plan, read_plan, states, status
 from .launch_slurm import queue, run_slurm, stop_slurm
@@ -222,7 +222,6 @@ def job_lines(
     patterns: list[str] = (),  # names or patterns; all unless given
 ) -> str:
     "All jobs, as text: name, number of runs, embedded or not, what it reproduces and needs."
-    from steer_nb.launch_plan import match_jobs
     t = list_jobs()
     if patterns: t = t[t.job.isin(match_jobs(list(patterns)))]
     wide = t.job.str.len().max()
