@@ -7,7 +7,7 @@ __all__ = ['run_notebook', 'TimeLimit', 'Kernel', 'plain', 'execute', 'next_run'
            'watch_over', 'main']
 
 # %% ../nbs/launch_work.ipynb #974d73a8
-import json, logging, os, re, signal, sys, threading, time, traceback
+import json, logging, os, re, signal, socket, sys, threading, time, traceback
 from pathlib import Path
 
 # %% ../nbs/launch_work.ipynb #a8fa4109
@@ -38,18 +38,23 @@ class Kernel:
         home: Path,              # where runs are kept
         grace: float = 15,       # seconds between an interrupt and a kill
     ):
+        self.home, self.grace, self.why = home, grace, ''
+        for again in range(3):
+            try: return self._start()
+            except RuntimeError:  # a busy machine: it died, or did not answer in time
+                if again == 2: raise
+
+    def _start(self) -> None:
         from jupyter_client.blocking import BlockingKernelClient
         from jupyter_client.manager import KernelManager
-        self.grace, self.why = grace, ''
-        env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | dict(STEER_HOME=str(home), PYTHONPATH=os.pathsep.join([str(_package().parent), *filter(None, [os.environ.get('PYTHONPATH')])]))
+        env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | dict(STEER_HOME=str(self.home), PYTHONPATH=os.pathsep.join([str(_package().parent), *filter(None, [os.environ.get('PYTHONPATH')])]))
         self.km = KernelManager(kernel_name='python3', client_class='jupyter_client.asynchronous.AsyncKernelClient')
         self.km.start_kernel(env=env)
-        self.pid = self.km.provisioner.pid
-        self.kc = BlockingKernelClient()
+        self.pid, self.kc = self.km.provisioner.pid, BlockingKernelClient()
         try:
             self.kc.load_connection_info(self.km.get_connection_info())
             self.kc.start_channels()
-            self.kc.wait_for_ready(timeout=120)
+            self.kc.wait_for_ready(timeout=90)
             self.ask(_first)
         except BaseException: self.stop(); raise
 
@@ -153,7 +158,6 @@ def _gone(pid: int, seconds: float = 10) -> None:
 
 def _take_over(folder: Path, tries: int) -> dict | None:
     "Tidy up after earlier attempts; a result if there were too many."
-    import socket
     lines = claim_lines(folder)
     last = next((x for x in reversed(lines) if x['event'] == 'kernel'), None)
     if last and last['host'] == socket.gethostname() and lost(lines): _gone(last['kernel'])
@@ -187,7 +191,7 @@ def one_run(
             kernel = kernel or Kernel(p.home)
             claim.note('kernel', kernel=kernel.pid)
             r = _patiently(kernel, folder/'out.ipynb', dict(job=p.runs[key]['job']) | p.runs[key]['given'], limit)
-        write_json(folder/'result.json', r | dict(seconds=round(time.time() - began, 2), host=os.uname().nodename, finished=round(time.time(), 1), attempts=sum(x['event'] == 'claimed' for x in claim_lines(folder))))
+        write_json(folder/'result.json', r | dict(seconds=round(time.time() - began, 2), host=socket.gethostname(), finished=round(time.time(), 1), attempts=sum(x['event'] == 'claimed' for x in claim_lines(folder))))
         claim.note('finished', status=r['status'])
         if r['status'] == 'failed' and kernel: kernel.stop(); kernel = None
         return kernel

@@ -26,9 +26,9 @@ def _few(p: dict, **most) -> dict:
     return {k: m for k, m in most.items() if p.get(k) is not None and p[k] > m}
 
 def _at_hand(task: str) -> str:
-    "The task itself if its data comes along, else one of the same form."
+    "The task itself if its data comes along, else one of the same form, whose prompts fit the tiny context."
     try: load_task(task, 6, 0)
-    except SteerError: return next((t for w, t in dict(bbq='bbq_300', sycophancy='sycophancy_150').items() if task.startswith(w)), 'arc_easy')
+    except SteerError: return next((t for w, t in dict(bbq='bbq_300').items() if task.startswith(w)), 'arc_easy')
     return task
 
 _plain = dict(dtype=None, revision=None, quant=None)
@@ -37,7 +37,7 @@ def _pas(p: dict) -> dict:
     task = _at_hand(p['benchmark'])
     transfer = [t for t in dict.fromkeys(map(_at_hand, p['transfer'])) if t != task][:1]
     return _plain | dict(model=_tiny(p['model']), benchmark=task, max_samples=30, splits=[.4, .3, .3], layers=[1., 2.], strengths=p['strengths'][:2], transfer=transfer) | _few(
-        p, n_controls=2, n_transfer=10, icl_k=1, sft_epochs=1, n_train=8, n_val=4, n_unrelated=4, n_texts=2, n_generations=1, max_new_tokens=4)
+        p, n_controls=2, n_transfer=10, icl_k=1 if task == 'arc_easy' else 0, sft_epochs=1, n_train=8, n_val=4, n_unrelated=4, n_texts=2, n_generations=1, max_new_tokens=4)
 
 def _depth(d, looped: bool):
     "A depth that the tiny model has: numbers become 1. Of all depths of a looped model, which are many, one."
@@ -50,7 +50,7 @@ def _lirefs(p: dict) -> dict:
     if p['task'] != 'symbols' and p['task'] != 'mmlu_by_subject': out |= dict(task='mmlu_by_subject', data='') | (dict(cot=False) if p['cot'] else {})  # which carries no worked solutions
     if 'lm_eval' in p['actions']: out |= dict(tasks=['steer_arc_easy'], limit=4, force=True)
     if p['num_steps']: out |= dict(num_steps=4)
-    return out | _few(p, n_controls=2, few_shot=1, n_effects=6, n_texts=3, max_new_tokens=4)
+    return out | _few(p, n_controls=2, few_shot=0, n_effects=6, n_texts=3, max_new_tokens=4)
 
 def _think_to_talk(p: dict) -> dict:
     return _plain | dict(model=_tiny(p['model']), solved=False, random_init=p['random_init'] and _tiny(p['model']) == 'tiny', starts=p['starts'][:2], draws=p['draws'][:1], edits=p['edits'][:1]) | _few(
