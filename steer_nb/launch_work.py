@@ -50,15 +50,15 @@ class Kernel:
         env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | dict(STEER_HOME=str(self.home), PYTHONPATH=os.pathsep.join([str(_package().parent), *filter(None, [os.environ.get('PYTHONPATH')])]))
         self.km = KernelManager(kernel_name='python3', client_class='jupyter_client.asynchronous.AsyncKernelClient')
         self.km.start_kernel(env=env)
-        self.pid, self.kc = self.km.provisioner.pid, BlockingKernelClient()
+        self.pid, self.kc = self.km.provisioner.pid, BlockingKernelClient(parent=self.km)
         try:
             self.kc.load_connection_info(self.km.get_connection_info())
             self.kc.start_channels()
-            self.kc.wait_for_ready(timeout=90)
+            self.kc.wait_for_ready(timeout=180)
             self.ask(_first)
         except BaseException: self.stop(); raise
 
-    def ask(self, code: str, timeout: float = 120, **expressions) -> dict:  # reprs of the expressions; None for one that fails
+    def ask(self, code: str, timeout: float = 300, **expressions) -> dict:  # reprs of the expressions; None for one that fails
         "Run code in the kernel, outside of any notebook."
         r = self.kc.execute_interactive(code, silent=True, user_expressions=expressions, timeout=timeout, output_hook=lambda m: None)['content']
         if r['status'] != 'ok': raise SteerError('the kernel cannot work with steer_nb: ' + plain('\n'.join(r.get('traceback', [])))[-1500:])

@@ -7,13 +7,16 @@ __all__ = ['reduce_job', 'run_reduced', 'main']
 
 # %% ../../nbs/experiments/05_reduced.ipynb #6cb04d66
 import os, re, sys, tempfile, time
+from pathlib import Path
 
 # %% ../../nbs/experiments/05_reduced.ipynb #9501cb9d
 import pandas as pd
 
 # %% ../../nbs/experiments/05_reduced.ipynb #b5da1ece
-from ..core import SteerError
+from .. import __version__
+from ..core import SteerError, write_json
 from ..data.benchmarks import load_task
+from ..data.reasoning import mmlu_by_subject
 from .jobs import experiment_of, job_names, job_runs, load_job, match_jobs
 
 # %% ../../nbs/experiments/05_reduced.ipynb #7fa1c404
@@ -31,6 +34,16 @@ def _at_hand(task: str) -> str:
     except SteerError: return next((t for w, t in dict(bbq='bbq_300').items() if task.startswith(w)), 'arc_easy')
     return task
 
+def _rated() -> str:
+    "A file in the form of the rated questions, which do not come along: short questions of MMLU, rated by their subject."
+    path = Path(tempfile.gettempdir())/f'steer_nb-rated-{os.getuid()}-{__version__}.json'
+    if not path.is_file():
+        t = mmlu_by_subject()
+        t = t[(t.question.str.len() + t.choices.map(lambda c: len(''.join(c)))) < 160].groupby('reasoning').head(60)
+        write_json(path, [dict(question_id=r.id, question=r.question, options=list(r.choices), answer_index=int(r.correct), memory_reason_score=float(r.reasoning), category=r.category,
+                               cot_content=f'A: The answer is ({"ABCDEFGHIJ"[int(r.correct)]}).') for r in t.itertuples()])
+    return str(path)
+
 _plain = dict(dtype=None, revision=None, quant=None)
 
 def _pas(p: dict) -> dict:
@@ -47,10 +60,10 @@ def _depth(d, looped: bool):
 def _lirefs(p: dict) -> dict:
     model = _tiny(p['model'])
     out = _plain | dict(model=model, max_samples=60, splits=[.5, .2, .3] if min(p['splits'][1:]) > 0 else p['splits'], depths=list(dict.fromkeys(_depth(d, model != 'tiny') for d in p['depths'])), strengths=p['strengths'][:2])
-    if p['task'] != 'symbols' and p['task'] != 'mmlu_by_subject': out |= dict(task='mmlu_by_subject', data='') | (dict(cot=False) if p['cot'] else {})  # which carries no worked solutions
+    if p['task'] not in ('symbols', 'mmlu_by_subject'): out |= dict(task=_rated(), data='')
     if 'lm_eval' in p['actions']: out |= dict(tasks=['steer_arc_easy'], limit=4, force=True)
     if p['num_steps']: out |= dict(num_steps=4)
-    return out | _few(p, n_controls=2, few_shot=0, n_effects=6, n_texts=3, max_new_tokens=4)
+    return out | _few(p, n_controls=2, few_shot=1, n_effects=6, n_texts=3, max_new_tokens=4)
 
 def _think_to_talk(p: dict) -> dict:
     return _plain | dict(model=_tiny(p['model']), solved=False, random_init=p['random_init'] and _tiny(p['model']) == 'tiny', starts=p['starts'][:2], draws=p['draws'][:1], edits=p['edits'][:1]) | _few(
