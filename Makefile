@@ -3,7 +3,7 @@ PY   := .venv/bin/python
 ARGS ?= -p seed 3
 OUT  ?= out.ipynb
 
-.PHONY: help setup run test lab check sync readme wheel clean distclean
+.PHONY: help setup run jobs test lab check sync readme wheel clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -18,6 +18,9 @@ setup: ## virtual environment in .venv, pinned packages, embedded model (done on
 
 run: setup ## the main job: execute nbs/run_exp.ipynb into out.ipynb
 	.venv/bin/papermill nbs/run_exp.ipynb '$(OUT)' $(ARGS)
+
+jobs: setup ## every job file at reduced size, in one process (JOBS='pas/*' for some); minutes
+	$(PY) -m steer_nb.experiments.reduced $(JOBS)
 
 test: setup ## generated files in step with the notebooks? then every notebook through nbdev_test
 	$(PY) tools/checks.py

@@ -15,10 +15,11 @@ setup(
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     install_requires=cfg['requirements'].split(),
     extras_require=dict(dev=cfg['dev_requirements'].split(), quant=cfg['quant_requirements'].split(),
-                        lm_eval=cfg['lm_eval_requirements'].split()),
-    # data/ travels inside the package under the name steer_nb.assets
-    packages=find_packages(str(here), include=['steer_nb', 'steer_nb.*']) + ['steer_nb.assets'],
-    package_dir={'steer_nb.assets': 'data'}, package_data={'steer_nb.assets': ['**/*']},
+                        lm_eval=cfg['lm_eval_requirements'].split(), slurm=cfg['slurm_requirements'].split()),
+    # data/ travels inside the package under the name steer_nb.assets, the notebook that the launcher runs as steer_nb.notebooks
+    packages=find_packages(str(here), include=['steer_nb', 'steer_nb.*']) + ['steer_nb.assets', 'steer_nb.notebooks'],
+    package_dir={'steer_nb.assets': 'data', 'steer_nb.notebooks': 'nbs'},
+    package_data={'steer_nb.assets': ['**/*'], 'steer_nb.notebooks': ['run_exp.ipynb']},
     include_package_data=False, zip_safe=False,
     entry_points=dict(nbdev=['steer_nb=steer_nb._modidx:d'], console_scripts=cfg['console_scripts'].split()),
 )

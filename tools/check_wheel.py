@@ -12,8 +12,9 @@ root, target = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 sys.path[:] = [p for p in sys.path if p and Path(p).resolve() not in (root, root/"nbs", root/"tools")]
 import steer_nb
 from steer_nb.core import data_path
+from steer_nb.launch_work import run_notebook
 texts = data_path("texts", "neutral.txt")
-for f in (Path(steer_nb.__file__), texts):
+for f in (Path(steer_nb.__file__), texts, run_notebook()):
     if not f.resolve().is_relative_to(target): sys.exit(f"{f} lies outside the installed wheel, {target}")
 print(f"steer_nb {steer_nb.__version__} imported, {len(texts.read_text(encoding='utf-8').splitlines())} lines read from {texts.name}")
 '''
@@ -33,6 +34,8 @@ def main():
         for f in ROOT.glob('*'):
             if f.is_file(): shutil.copy2(f, src/f.name)
         for d in ('steer_nb', 'data'): shutil.copytree(ROOT/d, src/d, ignore=shutil.ignore_patterns('__pycache__', '.*'))
+        (src/'nbs').mkdir()
+        shutil.copy2(ROOT/'nbs'/'run_exp.ipynb', src/'nbs')
         sh(sys.executable, '-c', 'import setuptools.build_meta as b, sys; b.build_sdist(sys.argv[1])', out, cwd=src)
         sdist, = out.glob('*.tar.gz')
         pip = (sys.executable, '-m', 'pip', '--disable-pip-version-check')

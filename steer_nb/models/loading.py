@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LM', 'draws_start', 'starts_at_random', 'check_repeatable', 'at_steps', 'sites_of', 'fingerprint', 'load_model',
-           'load_for', 'encode', 'check_length', 'make_batch', 'forward_kwargs', 'token_batches', 'paired_batches',
-           'unembed', 'log_probs']
+           'load_for', 'keep_models', 'encode', 'check_length', 'make_batch', 'forward_kwargs', 'token_batches',
+           'paired_batches', 'unembed', 'log_probs']
 
 # %% ../../nbs/models/03_loading.ipynb #adb73359
 import copy, hashlib, inspect, json, os
@@ -169,7 +169,7 @@ def load_for(
     lm: LM | None = None,  # the model, if it is loaded already
 ) -> LM:
     "The model that parameters name, at the recurrence steps they ask for."
-    lm = lm or load_model(p['model'], revision=p['revision'], dtype=p['dtype'], quant=p['quant'], trust_remote_code=p['trust_remote_code'])
+    lm = lm or _kept_or_loaded(p)
     if p['num_steps'] is None: return lm
     if lm.anatomy.loop is None: raise SteerError(f'num_steps is {p["num_steps"]}, but {lm.name} is not looped: leave it out')
     return at_steps(lm, p['num_steps'])
@@ -263,6 +263,29 @@ def _wrap(model: nn.Module, tokenizer, name: str, revision: str, num_steps: int 
     try: an = dissect(model, num_steps)
     finally: model.train(was)
     return LM(model, tok, an, name, revision, an.default_steps, backend, frozenset(inspect.signature(model.forward).parameters))
+
+# %% ../../nbs/models/03_loading.ipynb #88e07f7f
+_kept, _keep = {}, 0  # what decides a model -> (LM, fingerprint); how many
+
+def keep_models(
+    most: int = 1,  # how many stay loaded; 0 for none
+) -> None:
+    "From now on `load_for` keeps models loaded for later runs of this process."
+    global _keep
+    _keep = most
+    for k in list(_kept)[:max(0, len(_kept) - most)]: del _kept[k]
+
+def _kept_or_loaded(p: dict) -> LM:
+    what = {k: p[k] for k in ('revision', 'dtype', 'quant', 'trust_remote_code')}
+    key = (p['model'], *what.values())
+    lm, mark = _kept.pop(key, (None, None))
+    if lm is None or fingerprint(lm) != mark or lm.model.training:
+        lm = None
+        for k in list(_kept)[:max(0, len(_kept) - _keep + 1)]: del _kept[k]  # room first
+        lm = load_model(p['model'], **what)
+        mark = fingerprint(lm) if _keep else None
+    if _keep: _kept[key] = lm, mark
+    return replace(lm, cache={})
 
 # %% ../../nbs/models/03_loading.ipynb #7c929a95
 def encode(
