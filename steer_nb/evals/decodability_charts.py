@@ -157,4 +157,5 @@ def _wrong_words(t: pd.DataFrame, variable: str) -> str:
     g = before[before.position == before.position.max()]
     share = g.goes.value_counts(normalize=True)
     say = [f'the right value in {share.get("right value", 0):.0%}'] + ([f'the value that is then written in {share.get("written value", 0):.0%}'] if (g.said >= 0).any() else [])
-    return f'At the end of the question of {len(g)} wrong items the probe of {variable} reads {" and ".join(say)} (on right items it reads the right value in {g.accuracy.iloc[0]:.0%})'
+    chance = f'; the commonest value is right in {g.prior.iloc[0]:.0%}, on right items in {g.prior_right.iloc[0]:.0%}' if 'prior' in g else ''
+    return f'At the end of the question of {len(g)} wrong items the probe of {variable} reads {" and ".join(say)} (on right items it reads the right value in {g.accuracy.iloc[0]:.0%}{chance})'

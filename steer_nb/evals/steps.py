@@ -17,7 +17,7 @@ import pandas as pd
 # %% ../../nbs/evals/13_steps.ipynb #835a5d39
 from ..core import SteerError, rng
 from ..data.roles import Aligned
-from .crossings import _first, _resample, phase_of
+from .crossings import _first, _resample, phase_of, phases
 from .decodability import bayes_curve, decoded_labels, readouts
 from .statistics import accuracy_interval
 from ..methods.moments import started
@@ -140,7 +140,7 @@ def frontier(
     thresholds: Sequence[float] = (.9,),
     draws: int = 1000,  # resamples
     seed: int = 0,      # of the resamples
-) -> pd.DataFrame:      # variable, threshold, given ('step', 'position', 'variable'), step, position (tokens after the start of the chain), low, high (of what is not given; of the step for 'variable'), token, phase, stable, undominated
+) -> pd.DataFrame:      # variable, threshold, given ('step', 'position', 'variable': per phase before the value is written), step, position (tokens after the start of the chain), low, high (of what is not given; of the step for 'variable'), token, phase, stable, undominated
     "First positions by step and first steps by position, with bootstrap intervals."
     w, out = _resample(d.groups, draws, seed), []
     for v in d.variables:
@@ -150,15 +150,17 @@ def frontier(
             s_step, s_place = _first(many, tau), _first(many.transpose(0, 2, 1), tau)
             for r, t in enumerate(by_step): rows.append(dict(given='step', step=float(r), position=t, at=t, bounds=[x - d.start for x in _interval(s_step[:, r])], same=phase_of(d, v, s_step[:, r])))
             for t, r in enumerate(by_place): rows.append(dict(given='position', step=r, position=float(t), at=float(t), bounds=_interval(s_place[:, t]), same=None))
-            first, s_first = by_place.min(), s_place.min(1)
-            t = by_step[int(first)] if np.isfinite(first) else np.inf
-            rows.append(dict(given='variable', step=first, position=t, at=t, bounds=_interval(s_first), same=None))
+            for ph in phases[:-1]:  # not where the value has been written: any step reads it there, from its own embedding
+                here = np.flatnonzero(phase_of(d, v, np.arange(len(by_place))) == ph)
+                first, s_first = (x.min(-1, initial=np.inf) for x in (by_place[here], s_place[:, here]))
+                t = here[by_place[here].argmin()] if np.isfinite(first) else np.inf
+                rows.append(dict(given='variable', step=float(first), position=float(t), at=float(t), bounds=_interval(s_first), same=None, phase=ph))
             best = _undominated(*zip(*((x['step'], x['position']) for x in rows)))
             out += [dict(variable=v, threshold=tau, **_frontier_row(d, v, x), undominated=bool(b)) for x, b in zip(rows, best)]
     return pd.DataFrame(out)
 
 def _frontier_row(d: Steps, v: str, x: dict) -> dict:
-    phase, known = str(phase_of(d, v, x['at'])), np.isfinite(x['at'])
+    phase, known = x.get('phase') or str(phase_of(d, v, x['at'])), np.isfinite(x['at'])
     low, high = x['bounds']
     return dict(given=x['given'], step=x['step'], position=x['position'] - d.start, low=low, high=high, token=d.roles.token.iloc[int(x['at'])] if known else '',
                 phase=phase, stable=np.nan if x['same'] is None else float((x['same'] == phase).mean()))

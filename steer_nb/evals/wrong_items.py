@@ -58,10 +58,10 @@ def wrong_trajectories(
     wrong: Chains,    # of items that it answers wrongly, as written
     sites=('embed', 'resid_post'),
     seed: int = 0, desc: str = '', **kwargs,  # of `probe_map`
-) -> pd.DataFrame:    # item, id, cluster, variable, position, token, part, site, accuracy (on right items), predicted, value, said, goes ('right value', 'written value', 'elsewhere')
+) -> pd.DataFrame:    # item, id, cluster, variable, position, token, part, site, accuracy (on the right items that did not choose the site), reads (False: it says one value whatever the item), prior, prior_right (share of wrong and of right items with training's commonest value), predicted, value, said, goes ('right value', 'written value', 'elsewhere')
     "What probes read at each token of wrong items."
     for name, c in dict(train=train, right=right, wrong=wrong).items():
-        if not len(c): raise SteerError(f'there are no {name} items: give some, or take another level or form of answer')
+        if len(c) < (2 if name == 'right' else 1): raise SteerError(f'there are no {name} items: give some, or take another level or form of answer')
     parts = (train, right, wrong)
     items, ids = pd.concat([c.items for c in parts], ignore_index=True), np.concatenate([c.ids for c in parts])
     labels, n, k = decoded_labels(items, 0), len(train), len(right)
@@ -69,10 +69,14 @@ def wrong_trajectories(
     m = probe_map(states, labels, items.skeleton, range(n), range(n, len(items)), range(ids.shape[1]), seed=seed, desc=desc, **kwargs)
     out, sites = [], list(dict.fromkeys(m.cells.site))
     for v, pred, truth in zip(labels, m.predicted.reshape(labels.shape[1], len(sites), ids.shape[1], -1), m.labels):
-        acc = (pred[..., :k] == truth[:k]).mean(-1)                             # (sites, positions)
-        best = acc.argmax(0)
+        hit, half = pred[..., :k] == truth[:k], np.arange(k) % 2 == 0           # one half chooses the depth, the other reports
+        reads = (pred != pred[..., :1]).any(-1)                                 # (sites, positions): says more than one value
+        best = np.where(reads, hit[..., half].mean(-1), -1.).argmax(0)
+        acc = np.take_along_axis(hit[..., ~half].mean(-1), best[None], 0)[0]
+        common = labels[v].iloc[:n].mode()[0]
         read = np.take_along_axis(pred[..., k:], best[None, :, None], 0)[0]     # (positions, wrong items)
-        out.append(_wrong_rows(lm, wrong, v, truth[k:], read).assign(site=np.tile(np.array(sites)[best], len(wrong)), accuracy=np.tile(acc.max(0), len(wrong))))
+        out.append(_wrong_rows(lm, wrong, v, truth[k:], read).assign(site=np.tile(np.array(sites)[best], len(wrong)), accuracy=np.tile(acc, len(wrong)), reads=np.tile(np.take_along_axis(reads, best[None], 0)[0], len(wrong)),
+                                                                            prior=(truth[k:] == common).mean(), prior_right=(truth[:k][~half] == common).mean()))
     return pd.concat(out, ignore_index=True)
 
 def _wrong_rows(lm: LM, c: Chains, v: str, value: np.ndarray, read: np.ndarray) -> pd.DataFrame:
@@ -86,11 +90,12 @@ def _wrong_rows(lm: LM, c: Chains, v: str, value: np.ndarray, read: np.ndarray) 
 def wrong_table(
     t: pd.DataFrame,   # of `wrong_trajectories`
     level: float = .95,  # of the intervals
-) -> pd.DataFrame:     # variable, position, token, part, goes, share, low, high, n, n_clusters, accuracy (on right items)
+) -> pd.DataFrame:     # variable, position, token, part, goes, share, low, high, n, n_clusters, accuracy (on right items), reads, prior, prior_right
     "Where the probed value goes, at each token, over wrong items."
     rows = []
     for (v, p), g in t.groupby(['variable', 'position'], sort=False):
-        about = dict(variable=v, position=p, token=g.token.iloc[0], part=g.part.iloc[0])
+        same = {c: g[c].iloc[0] for c in ('token', 'part', 'reads', 'prior', 'prior_right')}
+        about = dict(variable=v, position=p) | same
         for goes in ('right value', 'written value', 'elsewhere'):
             a = accuracy_interval(g.goes == goes, g.cluster, level)
             rows.append(about | dict(goes=goes, share=a.pop('accuracy'), **a, accuracy=g.accuracy.iloc[0]))

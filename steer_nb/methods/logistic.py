@@ -57,15 +57,15 @@ def _two_loop(g: Tensor, past: list, scale: Tensor) -> Tensor:
 def _descend(x: Tensor, hot: Tensor, w: Tensor, ridge: float, tol: float, max_iter: int, history: int = 20) -> tuple[Tensor, Tensor, Tensor]:
     "Minimise every cell's objective from `w`; weights, iterations and whether the gradient came below `tol`."
     out, steps, met = w.clone(), torch.zeros(len(w), dtype=torch.long), torch.zeros(len(w), dtype=torch.bool)
-    live, past = torch.arange(len(w)), []
+    live, past, poor = torch.arange(len(w)), [], torch.zeros(len(w), dtype=torch.bool, device=x.device)
     f, g, p = _loss(x, hot, w, ridge)
     for i in range(max_iter + 1):
         small = g.abs().amax((1, 2)) <= tol
-        out[live], steps[live], met[live] = w, torch.where(met[live], steps[live], i), met[live] | small.cpu()
+        out[live], steps[live], met[live] = w, torch.where(met[live], steps[live], i), met[live] | (small & ~poor).cpu()
         keep = ~small
         if i == max_iter or not keep.any(): break
         if keep.sum() <= len(keep) // 2:
-            live, x, w, f, g, p, curve = live[keep.cpu()], x[keep], w[keep], f[keep], g[keep], p[keep], curve[keep] if i else None
+            live, x, w, f, g, p, poor, curve = live[keep.cpu()], x[keep], w[keep], f[keep], g[keep], p[keep], poor[keep], curve[keep] if i else None
             past = [(s[keep], y[keep], r[keep]) for s, y, r in past]
             keep = keep[keep]
         if i % 8 == 0: curve = _curvature(x, p, ridge)
@@ -84,6 +84,7 @@ def _descend(x: Tensor, hot: Tensor, w: Tensor, ridge: float, tol: float, max_it
         sy = (s * y).sum((1, 2), keepdim=True)
         past = [*past, (s, y, torch.where(sy > 1e-10 * s.pow(2).sum((1, 2), keepdim=True), 1/sy.clamp_min(1e-30), 0.))][-history:]
         stuck = bad & (t < 1e-5)
+        poor |= stuck & (g2.abs().amax((1, 2)) > 5 * tol)               # stopped by float32 before it was there
         w, f, g = new, f2, torch.where(stuck[:, None, None], 0., g2)   # no lower value in float32: as good as it gets
     return out, steps, met
 

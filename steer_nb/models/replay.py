@@ -242,7 +242,8 @@ def _loop_of(lm: LM) -> tuple | None:
 
 def _shared(lm: LM, ids: tuple) -> tuple[dict, Counter]:
     "Keys and values of tokens that many prompts begin with; the last such are kept with the model."
-    stamp = (ids, lm.num_steps, sum(p._version for p in lm.model.parameters()))
+    config = getattr(lm.model, 'config', None)
+    stamp = (ids, lm.num_steps, sum(p._version for p in lm.model.parameters()), getattr(config, 'init', None), getattr(config, 'init_seed', None))
     bare = not any(m._forward_hooks or m._forward_pre_hooks for m in lm.model.modules())  # an edit under way is not to be kept
     if bare and lm.cache.get('shared', (None,))[0] == stamp: return lm.cache['shared'][1], Counter()
     tree = make_tree(lm, [list(ids)])
