@@ -54,12 +54,12 @@ def alphas_chart(
     raw = t[t.alpha.isna()].groupby(['layers', 'subset']).value.mean().rename('raw').reset_index()
     t = t.dropna(subset='alpha')[['alpha', 'part', 'subset', 'layers', 'value', 'low', 'high']].merge(raw, on=['layers', 'subset'], how='left')
     parts = list(dict.fromkeys(t.part))
-    x = alt.X('alpha:Q', title='factor α of the part')
+    x = alt.X('alpha:Q', title='factor α of the part', axis=alt.Axis(tickCount=4, labelOverlap=True))
     base = alt.Chart(t).encode(x, color=alt.Color('part:N', sort=parts, scale=alt.Scale(domain=parts, range=_CURVES[:len(parts)]), title='scaled'))
     lines = base.mark_line(point=True).encode(y=alt.Y('value:Q', title=measure, scale=alt.Scale(zero=False)))
     bars = base.mark_rule().encode(y='low:Q', y2='high:Q')
     ref = alt.Chart(t).mark_rule(color=_GREY, strokeDash=[4, 3]).encode(y='mean(raw):Q')
-    return alt.layer(ref, bars, lines).properties(width=200, height=150).facet(row=alt.Row('layers:N', title='layer', sort=list(dict.fromkeys(t.layers))), column=alt.Column('subset:N', title=None, sort=list(dict.fromkeys(t.subset)))).properties(
+    return alt.layer(ref, bars, lines).properties(width=200, height=150).facet(row=alt.Row('layers:N', title=None, sort=list(dict.fromkeys(t.layers)), header=alt.Header(labelOrient='left', labelAngle=-90, labelAlign='center', labelExpr="'layer ' + datum.value")), column=alt.Column('subset:N', title=None, sort=list(dict.fromkeys(t.subset)))).properties(
         title=_heading(finding, 'α = 1 is base + delta (with the error term: the untouched model), α = 0 leaves the part out. Dashed: the untouched model. 95 % intervals.'))
 
 # %% ../../nbs/evals/15a_substitutions_charts.ipynb #f8e3c332
@@ -69,7 +69,7 @@ def deltas_chart(
     "The grid of deltas, a panel per condition."
     t = _fits(_need(table, ['d_new', 'percentile', 'condition', 'd_ce'], 'deltas_chart'), 'deltas_chart')[['d_new', 'percentile', 'condition', 'd_ce']]
     dark = t.d_ce.max() - .45 * (t.d_ce.max() - t.d_ce.min())
-    base = alt.Chart(t).encode(x=alt.X('percentile:O', title="sparsity of the base (percentile of its levels' L0)", axis=alt.Axis(labelAngle=0)), y=alt.Y('d_new:O', title='features added', sort='descending'))
+    base = alt.Chart(t).encode(x=alt.X('percentile:O', title="percentile of base L0", axis=alt.Axis(labelAngle=0)), y=alt.Y('d_new:O', title='features added', sort='descending'))
     cells = base.mark_rect().encode(color=alt.Color('d_ce:Q', title='nats', scale=alt.Scale(scheme='blues')))
     text = base.mark_text().encode(text=alt.Text('d_ce:Q', format='.3f'), color=alt.condition(f'datum.d_ce > {dark}', alt.value('white'), alt.value(_INK)))
     m = t.groupby('condition').d_ce.mean()
