@@ -243,7 +243,7 @@ def _with_answer(ce: pd.DataFrame, by: list) -> pd.DataFrame:
     every = ce.groupby(list(dict.fromkeys(keys)), sort=False, dropna=False)[['nats', 'kl', 'tokens']].sum().reset_index().assign(role='all')
     return pd.concat([ce, whole, every], ignore_index=True)
 
-def _recovered(x: pd.DataFrame, raw: pd.DataFrame, worst: pd.DataFrame, draws: int = 500, level: float = .95) -> tuple[float, float, float]:
+def _recovered(x: pd.DataFrame, raw: pd.DataFrame, worst: pd.DataFrame, draws: int = 200, level: float = .95) -> tuple[float, float, float]:
     "(CE ablated - CE) / (CE ablated - CE raw), bootstrapped over clusters."
     sums = np.stack([t.groupby(x.group.to_numpy()).sum().to_numpy() for t in (x.nats.reset_index(drop=True), raw.nats.reset_index(drop=True), worst.nats.reset_index(drop=True))], 1)
     share = lambda s: (s[..., 2] - s[..., 0]) / np.where(s[..., 2] - s[..., 1] > 1e-9, s[..., 2] - s[..., 1], np.nan)
@@ -309,16 +309,15 @@ def selectivity(
 ) -> pd.DataFrame:            # feature, part, auroc, p, p_holm, active_call, active_copy (shares of items), size_call, size_copy (mean)
     "How well each feature tells calls from copies."
     if where not in ('request', 'decision'): raise suggest(where, ['request', 'decision'], 'place to read')
-    y, h = (rows.items.kind == 'call').to_numpy(), torch.zeros(len(rows), t.features)
+    y, h = (rows.items.kind == 'call').to_numpy(), np.zeros((len(rows), t.features), np.float32)
     if y.all() or not y.any(): raise SteerError('selectivity compares calls with other items: the rows hold only one kind')
     for _, index, acts in stream(lm, rows.prompts, [t.site_in], slice(1, None) if where == 'request' else 'last'):
-        item = torch.as_tensor(np.asarray(index['item'])).long()
-        h.index_reduce_(0, item, t.encode(acts[t.site_in].float().cpu()), 'amax')
-    area, p = _auroc(h.numpy(), y)
+        np.maximum.at(h, index['item'].to_numpy(), t.encode(acts[t.site_in].float().cpu()).numpy())
+    area, p = _auroc(h, y)
     names = [next(q.name for q in t.parts if q.start <= f < q.stop) for f in range(t.features)]
-    share = lambda z: (h[torch.from_numpy(z)] > 0).float().mean(0).numpy()
+    share = lambda z: (h[z] > 0).mean(0)
     return adjusted(pd.DataFrame(dict(feature=range(t.features), part=names, auroc=area, p=p, active_call=share(y), active_copy=share(~y),
-                                      size_call=h[torch.from_numpy(y)].mean(0).numpy(), size_copy=h[torch.from_numpy(~y)].mean(0).numpy())), ways=('p_holm',))
+                                      size_call=h[y].mean(0), size_copy=h[~y].mean(0))), ways=('p_holm',))
 
 # %% ../../nbs/evals/15_substitutions.ipynb #fc1a532d
 def delta_share(

@@ -123,7 +123,7 @@ def run(
 
 def _small() -> dict:
     "What a test run shrinks to."
-    return dict(model='tiny', tuned='', n=4, ood=['wording=meta'], n_train=8, n_val=4, n_text=20, recipe='embedded', epochs=1, base='train', layers=[1, 2], sets=['all'], base_k=[16], base_features=128, base_steps=300, base_lr=1e-2, percentiles=[.5],
+    return dict(model='tiny', tuned='', n=2, ood=['wording=meta'], n_train=8, n_val=4, n_text=20, recipe='embedded', epochs=1, base='train', layers=[1, 2], sets=['all'], base_k=[16], base_features=128, base_steps=300, base_lr=1e-2, percentiles=[.5],
                 d_new=[4], k=2, steps=20, batch=64, rows=1024, alphas=[0., 1.], written=['raw', 'full'])
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #b4b4cee2
