@@ -27,10 +27,10 @@ def conditions_chart(
     t = _need(table, ['condition', 'subset', 'layers', 'role', 'd_ce', 'low', 'high'], 'conditions_chart')
     t = _fits(t[(t.role == role) & (t.condition != 'raw')], 'conditions_chart')[['condition', 'subset', 'layers', 'd_ce', 'low', 'high']]
     order, sets = _sorted(t.condition), list(dict.fromkeys(t.layers))
-    t = t.assign(**{k: t[k].clip(lower=-.5) for k in ('low',)})
+    colours = alt.Scale(domain=sets, range=_CURVES[:len(sets)]) if len(sets) <= len(_CURVES) else alt.Scale(domain=sets, scheme='tableau20')
     scale = alt.Scale(type='symlog', constant=.05)
     base = alt.Chart(t).encode(y=alt.Y('condition:N', sort=order, title=None), yOffset=alt.YOffset('layers:N', sort=sets),
-                               color=alt.Color('layers:N', sort=sets, scale=alt.Scale(domain=sets, range=_CURVES[:len(sets)] if len(sets) <= len(_CURVES) else None), title='layers'))
+                               color=alt.Color('layers:N', sort=sets, scale=colours, title='layers'))
     points = base.mark_point(filled=True, size=45, opacity=1).encode(x=alt.X('d_ce:Q', scale=scale, title='loss added (nats per token of the answer)', axis=alt.Axis(values=[-.3, -.1, 0, .1, .3, 1, 3, 10], grid=True)), tooltip=['condition', 'layers', alt.Tooltip('d_ce', format='.3f')])
     lines = base.mark_rule(strokeWidth=1.5).encode(x=alt.X('low:Q', scale=scale), x2='high:Q')
     zero = alt.Chart(t).mark_rule(color=_INK, strokeDash=[3, 3]).encode(x=alt.datum(0))
@@ -40,7 +40,7 @@ def conditions_chart(
 def _conditions_words(t: pd.DataFrame) -> str:
     "The mean added loss of the main conditions."
     m = t.groupby('condition').d_ce.mean()
-    said = [f'{k} {m[k]:+.2f}'.replace('-', '−') for k in ('full', 'base', 'placebo', 'bias', 'zero') if k in m]
+    said = [f'{k} {round(m[k], 2) + 0.:+.2f}'.replace('-', '−') for k in ('full', 'base', 'placebo', 'bias', 'zero') if k in m]
     return 'Loss added, mean over layers and subsets: ' + ', '.join(said) + ' nats'
 
 # %% ../../nbs/evals/15a_substitutions_charts.ipynb #62fb023f
@@ -59,7 +59,7 @@ def alphas_chart(
     lines = base.mark_line(point=True).encode(y=alt.Y('value:Q', title=measure, scale=alt.Scale(zero=False)))
     bars = base.mark_rule().encode(y='low:Q', y2='high:Q')
     ref = alt.Chart(t).mark_rule(color=_GREY, strokeDash=[4, 3]).encode(y='mean(raw):Q')
-    return alt.layer(ref, bars, lines).properties(width=200, height=150).facet(row=alt.Row('layers:N', title=None, sort=list(dict.fromkeys(t.layers)), header=alt.Header(labelOrient='left', labelAngle=-90, labelAlign='center', labelExpr="'layer ' + datum.value")), column=alt.Column('subset:N', title=None, sort=list(dict.fromkeys(t.subset)))).properties(
+    return alt.layer(ref, bars, lines).properties(width=200, height=150).facet(row=alt.Row('layers:N', title=None, sort=list(dict.fromkeys(t.layers)), header=alt.Header(labelOrient='left', labelAngle=-90, labelAnchor='middle', labelExpr="'layer ' + datum.value")), column=alt.Column('subset:N', title=None, sort=list(dict.fromkeys(t.subset)))).properties(
         title=_heading(finding, 'α = 1 is base + delta (with the error term: the untouched model), α = 0 leaves the part out. Dashed: the untouched model. 95 % intervals.'))
 
 # %% ../../nbs/evals/15a_substitutions_charts.ipynb #f8e3c332
@@ -73,6 +73,6 @@ def deltas_chart(
     cells = base.mark_rect().encode(color=alt.Color('d_ce:Q', title='nats', scale=alt.Scale(scheme='blues')))
     text = base.mark_text().encode(text=alt.Text('d_ce:Q', format='.3f'), color=alt.condition(f'datum.d_ce > {dark}', alt.value('white'), alt.value(_INK)))
     m = t.groupby('condition').d_ce.mean()
-    lead = ', '.join(f'{k} {v:+.3f}'.replace('-', '−') for k, v in m.loc[_sorted(m.index)].items())
+    lead = ', '.join(f'{k} {round(v, 3) + 0.:+.3f}'.replace('-', '−') for k, v in m.loc[_sorted(m.index)].items())
     return alt.layer(cells, text).properties(width=max(110, 60 * t.percentile.nunique()), height=max(46, 40 * t.d_new.nunique())).facet(
         facet=alt.Facet('condition:N', title=None, sort=_sorted(t.condition), header=alt.Header(labelFontWeight='bold')), columns=4).properties(title=_heading(f'Loss added, mean over layers: {lead} nats per token', 'One layer replaced at a time, all tokens of held-out calls and copies.'))

@@ -41,7 +41,7 @@ class World:
         p: dict,  # of `experiments.delta_transcoder`
         lm: LM,   # un-tuned
     ):
-        self.r, self.p, self.lm, self.fmt = r, p, lm, Format()
+        self.r, self.p, self.lm, self.fmt = r, p, lm, format_of(replace(lm, name=p['tuned'])) if p['tuned'] else Format()
         for name in ('data', 'tuned', 'bases', 'deltas', 'placebos', 'adapters', 'closed', 'means', 'subsets'): setattr(self, name, cache(getattr(self, f'make_{name}')))
 
     def make_data(self) -> dict:
@@ -63,7 +63,6 @@ class World:
         if p['tuned']:
             lm = replace(load_for(p | dict(model=p['tuned'], revision=None)), backend='hooks')
             if (a := lm.n_depths, lm.model.config.hidden_size) != (b := self.lm.n_depths, self.lm.model.config.hidden_size): raise SteerError(f'{lm.name} has layers and width {a}, {self.lm.name} {b}: it is no fine-tune of it')
-            self.fmt = format_of(lm)
             return lm
         def make():
             made = finetune(self.lm, self.data(), p['recipe'], self.fmt, seed=p['seed'], most=min(60, p['n_val']), **({} if p['epochs'] is None else dict(epochs=p['epochs'])))
@@ -97,6 +96,7 @@ def pick_level(levels: list, percentile: float):
 def make_bases(self: World) -> dict[tuple, Transcoder]:  # by layer and percentile
     p = self.p
     if p['base'] == 'package':
+        if len(p['percentiles']) > 1: raise SteerError(f"the package has one base transcoder per layer, percentiles={p['percentiles']} asks for several: give one, or base='train' with several base_k")
         found = base_transcoders(p['layers'], self.lm.name)
         return {(i, q): found[i] for i in p['layers'] for q in p['percentiles']}
     if p['base'] == 'train':
@@ -117,7 +117,7 @@ def _download(repo: str, name: str) -> str:
 
 # %% ../../nbs/experiments/05b_delta_parts.ipynb #ae46005a
 @patch
-def rows(self: World, lm: LM, table: pd.DataFrame, roles=None) -> tuple[list, list]:
+def rows(self: World, lm: LM, table: pd.DataFrame, roles=None) -> tuple[list, list]:  # roles that weigh 1; all if not given
     "Token ids, and weights by role."
     x = format_items(lm, table, self.fmt)
     on = [ROLES.index(k) for k in roles or ROLES]
@@ -143,6 +143,7 @@ def kept(self: World, key: str, make) -> dict[str, Transcoder]:
 
 @patch
 def setting(self: World, source: str, d: int):
+    "A delta's setting."
     p = self.p
     more = {} if p['lr'] is None else dict(lr=p['lr'])
     if 'topk' in p['delta']: more['k'] = min(p['k'], d)
@@ -155,15 +156,18 @@ def kinds_of(t: Transcoder) -> tuple[str, str]:
 
 @patch
 def residuals(self: World, lm: LM) -> list:
+    "What each base leaves over in a model, `<layer>-<level>`."
     return [residual_source(mlp_source(lm, i, *kinds_of(b)), b, True, f'{i}-{q:g}') for (i, q), b in self.bases().items()]
 
 @patch
 def make_deltas(self: World) -> dict[str, Transcoder]:
+    "Trained on the tuned model."
     s = {f'{i}-{q:g}-{d}': self.setting(f'{i}-{q:g}', d) for i, q in self.bases() for d in self.p['d_new']}
     return self.kept('deltas', lambda: self.fit(self.residuals(self.tuned()), s, self.tuned(), 'deltas'))
 
 @patch
 def make_placebos(self: World) -> dict[str, Transcoder]:
+    "The same on the un-tuned model."
     s = {f'{i}-{q:g}-{d}': self.setting(f'{i}-{q:g}', d) for i, q in self.bases() for d in self.p['d_new']}
     return self.kept('placebos', lambda: self.fit(self.residuals(self.lm), s, self.lm, 'placebos'))
 
