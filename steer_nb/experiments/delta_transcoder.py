@@ -251,6 +251,8 @@ def _layers(w: World, verdicts: dict) -> list[str]:
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #e8daddbd
 _steps = (('base', 'raw', 'nothing to repair'), ('base', 'full', 'repairs nothing'), ('bias', 'full', 'a constant does it'), ('linear', 'full', 'a linear map does it'), ('placebo', 'full', "the base's own error"))
 
+_SMALL = .02  # nats per token that do not matter
+
 def _tests(ce: pd.DataFrame) -> pd.DataFrame:
     have = set(ce.condition)
     return pd.concat([ce_difference(ce, a, b).assign(otherwise=o) for a, b, o in _steps if {a, b} <= have], ignore_index=True)
@@ -261,7 +263,8 @@ def _verdicts(t: pd.DataFrame) -> pd.DataFrame:
     for (layers, subset), g in t.groupby(['layers', 'subset'], sort=False):
         failed = g[~((g.effect > 0) & (g.p_holm < .05))]
         left = [o for *_, o in _steps if o not in set(g.otherwise)]
-        rows.append(dict(layers=layers, subset=subset, verdict=failed.otherwise.iloc[0] if len(failed) else 'the fine-tune', left_out=', '.join(left), n=int(g.n.iloc[0]),
+        said = 'the fine-tune' if not len(failed) else failed.otherwise.iloc[0] if failed.high.iloc[0] < _SMALL else f'undecided: {failed.otherwise.iloc[0]}?'
+        rows.append(dict(layers=layers, subset=subset, verdict=said, left_out=', '.join(left), n=int(g.n.iloc[0]),
                          **{f'{x.a}_{x.b}': x.effect for x in g.itertuples()}, **{f'p_{x.a}_{x.b}': x.p_holm for x in g.itertuples()}))
     return pd.DataFrame(rows)
 
