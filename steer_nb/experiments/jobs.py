@@ -15,7 +15,8 @@ import yaml
 from ..core import SteerError, check_params, data_path, stable_hash, suggest
 
 # %% ../../nbs/experiments/00_jobs.ipynb #98210fd9
-experiments = dict(pas='steer_nb.experiments.pas', lirefs='steer_nb.experiments.lirefs', think_to_talk='steer_nb.experiments.think_to_talk')  # name -> module with `defaults`, `check` and `run`
+experiments = dict(pas='steer_nb.experiments.pas', lirefs='steer_nb.experiments.lirefs', think_to_talk='steer_nb.experiments.think_to_talk',
+    delta_transcoder='steer_nb.experiments.delta_transcoder')  # name -> module with `defaults`, `check` and `run`
 default_job = 'pas/embedded'
 
 def job_names() -> list[str]:

@@ -17,6 +17,7 @@ from .. import __version__
 from ..core import SteerError, write_json
 from ..data.benchmarks import load_task
 from ..data.reasoning import mmlu_by_subject
+from . import delta_transcoder
 from .jobs import experiment_of, job_names, job_runs, load_job, match_jobs
 
 # %% ../../nbs/experiments/05_reduced.ipynb #7fa1c404
@@ -69,7 +70,12 @@ def _think_to_talk(p: dict) -> dict:
     return _plain | dict(model=_tiny(p['model']), solved=False, random_init=p['random_init'] and _tiny(p['model']) == 'tiny', starts=p['starts'][:2], draws=p['draws'][:1], edits=p['edits'][:1]) | _few(
         p, n_train=60, n_test=20, n_permutations=9, n_controls=1, n_pairs=20, n_demos=1, stride=1, width=1, num_steps=4)
 
-_rules = dict(pas=_pas, lirefs=_lirefs, think_to_talk=_think_to_talk)
+def _delta_transcoder(p: dict) -> dict:
+    small = delta_transcoder._small()
+    keep = dict(sets=p['sets'][:1] and ['all'], layers=[1, 2][:len(p['layers'])], percentiles=p['percentiles'][:2], delta=p['delta'], roles=p['roles'], ood=p['ood'][:1], written=p['written'][:2], parts=p['parts'][:2], batch=64, rows=1024)
+    return _plain | small | keep | dict(model='tiny', n=2, n_text=10, steps=5)
+
+_rules = dict(pas=_pas, lirefs=_lirefs, think_to_talk=_think_to_talk, delta_transcoder=_delta_transcoder)
 
 def reduce_job(
     job: str,  # a job's name

@@ -19,10 +19,11 @@ from .loading import LM, fingerprint, sites_of
 from .sites import Site, Spot, Tap, parse_site, standardise
 
 # %% ../../nbs/models/04_edits.ipynb #aae3e94a
-ops = 'add scale ablate set clamp replace substitute'.split()
+ops = 'add scale ablate set clamp replace substitute revise'.split()
+_by_fn = ('substitute', 'revise')
 
 def apply_op(
-    op: str,        # one of `ops`, but for 'substitute'
+    op: str,        # one of `ops`, but for 'substitute' and 'revise'
     h: Tensor,      # (..., d)
     v: Tensor,      # broadcasts against h
     c: Tensor,      # broadcasts against h; for 'clamp' a pair in its last dimension
@@ -46,10 +47,10 @@ class Edit:
     vector: Tensor | None       # (d,) or (rows, d), float32
     coef: Tensor                # (), (rows,), or (2,), (rows, 2) for 'clamp'
     positions: object           # 'last', 'all', 'prompt', 'generated', indices, a slice, or a span per row
-    fn: Callable | None = None  # for 'substitute'
+    fn: Callable | None = None  # for 'substitute' and 'revise'
     weights: str | None = None  # fingerprint of the only model it is meant for
     num_steps: int | None = None  # recurrence steps of the only forward pass it is meant for
-    reads: Site | None = None   # for 'substitute': what fn is given, if not the input of the site's module
+    reads: Site | None = None   # for these: what fn is given, if not the input of the site's module
     feed: Spot | None = None    # that site in a model; filled in by `bind`
 
 named_positions = ('last', 'all', 'prompt', 'generated')
@@ -60,14 +61,14 @@ def edit(
     coef=None,                  # a number, or one per row; (low, high) for 'clamp'; default 1
     op: str = 'add',            # one of `ops`
     positions='last',           # 'last', 'all', 'prompt', 'generated', absolute indices, a slice, or [(start, stop), ...] per row
-    fn: Callable | None = None, # for 'substitute': (n, d) -> (n, d), or with a coefficient per row: (n, d), (n, 1) -> (n, d)
-    reads: str | Site | None = None,  # for 'substitute': the site that fn reads, if not the input of the module at `site`; a bare kind: at the same depth
+    fn: Callable | None = None, # for 'substitute': (n, d) -> (n, d); for 'revise' it is given what is there too: (n, d), (n, d) -> (n, d); with a coefficient per row it is also given that, (n, 1)
+    reads: str | Site | None = None,  # for these two: the site that fn reads, if not the input of the module at `site`; a bare kind: at the same depth
 ) -> Edit:
     "An edit as a value; checks what can be checked without a model."
     if op not in ops: raise suggest(op, ops, 'operation')
-    if (op == 'substitute') != (fn is not None): raise SteerError("'substitute' needs fn=, and only it takes one")
-    if (op == 'substitute') != (vector is None): raise SteerError(f'operation {op!r} ' + ('takes no vector' if vector is not None else 'needs a vector'))
-    if reads is not None and op != 'substitute': raise SteerError(f"reads={str(reads)!r} is for 'substitute' only: {op!r} reads the site that it changes")
+    if (op in _by_fn) != (fn is not None): raise SteerError("'substitute' and 'revise' need fn=, and only they take one")
+    if (op in _by_fn) != (vector is None): raise SteerError(f'operation {op!r} ' + ('takes no vector' if vector is not None else 'needs a vector'))
+    if reads is not None and op not in _by_fn: raise SteerError(f"reads={str(reads)!r} is for 'substitute' and 'revise' only: {op!r} reads the site that it changes")
     v = None if vector is None else torch.as_tensor(vector).detach().float()
     c = torch.as_tensor(1. if coef is None else coef).detach().float()
     for name, x in (('vector', v), ('coef', c)):
@@ -168,13 +169,15 @@ def change(
     h: Tensor,             # (rows, columns, d)
     pick: Tensor,          # (rows, columns) bool
     rows: Tensor,          # (rows,) item numbers
-    inputs: Tensor | None = None,  # what the function of 'substitute' reads
+    inputs: Tensor | None = None,  # what the function of 'substitute' or 'revise' reads
 ) -> Tensor:               # a new tensor; h itself if nothing is picked
     "Apply an edit to the picked columns."
     pick = pick.to(h.device)
     if not bool(pick.any()): return h
     item = rows.to(h.device)[:, None].expand_as(pick)[pick]
-    if e.op == 'substitute': new = e.fn(inputs.to(h.device)[pick], *([e.coef.to(h.device)[item][:, None]] if e.coef.ndim else [])).to(h.dtype)
+    if e.op in _by_fn:
+        given = [inputs.to(h.device)[pick], *([h[pick]] if e.op == 'revise' else []), *([e.coef.to(h.device)[item][:, None]] if e.coef.ndim else [])]
+        new = e.fn(*given).to(h.dtype)
     else:
         v, flat = e.vector.to(h.device), 1 if e.op == 'clamp' else 0
         c = _rows(e.coef.to(h.device), flat, item)

@@ -123,7 +123,7 @@ def _serve(nn_model, visit: _Visit, places: list) -> None:
         if place[0] == 'base': base[place[1]] = nn_model.get(place[1]).input; continue
         path, io, _ = place
         env, spots = nn_model.get(path), visit.places[place]
-        inputs = env.input if any(e.op == 'substitute' and e.feed is None for s in spots for e in visit.edits.get(s, ())) else None
+        inputs = env.input if any(e.fn is not None and e.feed is None for s in spots for e in visit.edits.get(s, ())) else None
         value = env.input if io == 'in' else env.output
         h = first_tensor(value)
         new = visit.act(place, h, next((base[s.tap.base] for s in spots if s.tap.base), None), inputs)

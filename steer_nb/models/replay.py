@@ -369,7 +369,7 @@ def _bind_cells(lm: LM, prefix: Prefix, groups: list) -> list[_Bound]:
     t, out = prefix.tree, []
     where = Where(t.real, t.pos, t.prompt)
     for e, cells in groups:
-        if e.op == 'substitute': raise NoReplay("'substitute' is not replayed: use the plain path")
+        if e.fn is not None: raise NoReplay(f'{e.op!r} is not replayed: use the plain path')
         pick = pick_positions(where, e.positions, torch.arange(len(t.ids)))
         if bool(pick[:, :t.start].any()): raise SteerError(f'the edit at {e.site} touches positions before the tail: make the tree with whole=True')
         if not bool(pick.any()) and e.positions != 'generated': raise SteerError(f'the edit at {e.site} touches no position: positions={e.positions!r}')  # answers of one token have none that are fed
