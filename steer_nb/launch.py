@@ -13,16 +13,15 @@ from pathlib import Path
 import pandas as pd
 
 # %% ../nbs/launch.ipynb #a7192a2f
-from .core import SteerError, _package, _shell, read_json, suggest, write_json
+from .core import SteerError, _shell, read_json, suggest, write_json
 from .experiments.jobs import list_jobs, match_jobs
 from .launch_local import after, cancel_local, ended, progress_line, reset_failed, run_local
-from .launch_plan import Plan, _age, count_line, counts, list_plans, plan, read_plan, states, status
+from .launch_plan import Plan, _age, _as_plan, count_line, counts, list_plans, plan, read_plan, states, status
 from .launch_slurm import queue, run_slurm, stop_slurm
+from .launch_work import child_env
 
 # %% ../nbs/launch.ipynb #d827394f
 ENGINES = ('local', 'slurm')
-
-def _as_plan(p) -> Plan: return p if isinstance(p, Plan) else read_plan(p)
 
 def run_plan(
     p: Plan | str,                    # a plan or its name
@@ -72,10 +71,9 @@ def cancel(
 
 def _detached(p: Plan) -> None:
     "A launcher that outlives this process."
-    env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | dict(PYTHONPATH=os.pathsep.join([str(_package().parent), *filter(None, [os.environ.get('PYTHONPATH')])]))
     (p.dir/'logs').mkdir(exist_ok=True)
     with open(p.dir/'logs'/'launcher.log', 'ab') as log:
-        subprocess.Popen([sys.executable, '-m', 'steer_nb.launch', 'resume', str(p.dir)], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        subprocess.Popen([sys.executable, '-m', 'steer_nb.launch', 'resume', str(p.dir)], env=child_env(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
 
 # %% ../nbs/launch.ipynb #23ee4a0a
 _colour = dict(waiting='#888', running='#1f77b4', done='#2ca02c', failed='#d62728', stale='#ff7f0e')

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Callable
 
 # %% ../nbs/launch_local.ipynb #cce68af9
-from .core import RunError, SteerError, _package, read_json, stable_hash, write_json
+from .core import RunError, SteerError, read_json, stable_hash, write_json
 from .launch_plan import Claim, Plan, _age, _weights, count_line, counts, result_of, states
-from .launch_work import _pending, cancels, move_aside
+from .launch_work import _pending, cancels, child_env, move_aside
 
 # %% ../nbs/launch_local.ipynb #c0b2fc5e
 def gpu_names() -> list[str]:
@@ -105,9 +105,8 @@ def reset_failed(
 
 def _spawn(p: Plan, i: int, env: dict, options: dict) -> subprocess.Popen:
     (p.dir/'logs').mkdir(parents=True, exist_ok=True)
-    env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | dict(PYTHONPATH=os.pathsep.join([str(_package().parent), *filter(None, [os.environ.get('PYTHONPATH')])])) | env
     with open(p.dir/'logs'/f'worker-{os.uname().nodename}-{os.getpid()}-{i}.log', 'ab') as log:
-        return subprocess.Popen([sys.executable, '-m', 'steer_nb.launch_work', json.dumps(dict(plan=str(p.dir), parent=os.getpid()) | options)], env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        return subprocess.Popen([sys.executable, '-m', 'steer_nb.launch_work', json.dumps(dict(plan=str(p.dir), parent=os.getpid()) | options)], env=child_env(**env), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
 
 def _end(workers: dict) -> None:
     "Ask workers to give their runs back, and see them go."

@@ -249,13 +249,15 @@ def count_line(s: dict) -> str:
     return f'{len(s)} runs, ' + ', '.join(f'{n} {x}' for x, n in counts(s).items())
 
 # %% ../nbs/launch_plan.ipynb #5a756d20
+def _as_plan(p) -> Plan: return p if isinstance(p, Plan) else read_plan(p)
+
 def _short(v) -> str: return f'{v:g}' if isinstance(v, float) else ','.join(map(_short, v)) if isinstance(v, list) else str(v)
 
 def status(
     p: Plan | str,  # a plan or its name
 ) -> pd.DataFrame:  # key, job, model, seed, parameters (those that differ between runs), status, seconds, note, run
     "The plan as a table, one row per run."
-    p = p if isinstance(p, Plan) else read_plan(p)
+    p = _as_plan(p)
     s, plain = states(p), lambda r: {k: v for k, v in r['params'].items() if k not in ('model', 'seed')}
     by = {}
     for r in p.runs.values():

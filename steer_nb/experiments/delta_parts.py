@@ -160,16 +160,19 @@ def residuals(self: World, lm: LM) -> list:
     return [residual_source(mlp_source(lm, i, *kinds_of(b)), b, True, f'{i}-{q:g}') for (i, q), b in self.bases().items()]
 
 @patch
+def settings(self: World) -> dict:
+    "Of deltas and placebos alike, `<layer>-<level>-<size>`."
+    return {f'{i}-{q:g}-{d}': self.setting(f'{i}-{q:g}', d) for i, q in self.bases() for d in self.p['d_new']}
+
+@patch
 def make_deltas(self: World) -> dict[str, Transcoder]:
     "Trained on the tuned model."
-    s = {f'{i}-{q:g}-{d}': self.setting(f'{i}-{q:g}', d) for i, q in self.bases() for d in self.p['d_new']}
-    return self.kept('deltas', lambda: self.fit(self.residuals(self.tuned()), s, self.tuned(), 'deltas'))
+    return self.kept('deltas', lambda: self.fit(self.residuals(self.tuned()), self.settings(), self.tuned(), 'deltas'))
 
 @patch
 def make_placebos(self: World) -> dict[str, Transcoder]:
     "The same on the un-tuned model."
-    s = {f'{i}-{q:g}-{d}': self.setting(f'{i}-{q:g}', d) for i, q in self.bases() for d in self.p['d_new']}
-    return self.kept('placebos', lambda: self.fit(self.residuals(self.lm), s, self.lm, 'placebos'))
+    return self.kept('placebos', lambda: self.fit(self.residuals(self.lm), self.settings(), self.lm, 'placebos'))
 
 @patch
 def make_adapters(self: World) -> dict[int, Transcoder]:

@@ -114,8 +114,9 @@ def run(
         if bad := [i for i in p['layers'] if not 0 <= i < lm.n_depths]: raise SteerError(f'layer {bad[0]} does not exist: {lm.name} has 0 to {lm.n_depths - 1}')
         w, says, verdicts = World(r, p, lm), [], {}
         r.part('items', lambda: pd.concat([t.assign(split=k) for k, t in w.data().items()], ignore_index=True)[['id', 'split', 'kind', 'subset', 'group', 'input', 'target']])
+        todo = set(p['actions']) | ({'gate'} if {'train', 'fuse', 'layers', 'alphas'} & set(p['actions']) else set())
         for a in actions:
-            if a in p['actions'] and a != 'data': says += globals()[f'_{a}'](w, verdicts)
+            if a in todo and a != 'data': says += globals()[f'_{a}'](w, verdicts)
         text = '\n'.join(says) or f'{len(r.load("items"))} items, no text or sum in two tables.'
         r.log(text)
         r.finish(finding=text, verdicts=verdicts)
@@ -158,8 +159,7 @@ def _grid_conditions(w: World, i: int) -> list:
     return list(out.values())
 
 def _train(w: World, verdicts: dict) -> list[str]:
-    r, p, val, says = w.r, w.p, w.data()['val'], []
-    gate = _gate(w, verdicts) if 'gate' not in p['actions'] else []
+    r, p, val = w.r, w.p, w.data()['val']
     w.deltas(), w.placebos(), w.closed()
     def ce(i):
         t = _all_items(r.part(f'train/{i}', lambda: ce_under(w.tuned(), val, _grid_conditions(w, i), w.fmt, desc=f'layer {i}')))
@@ -171,7 +171,7 @@ def _train(w: World, verdicts: dict) -> list[str]:
     grid = a.melt(['d_new', 'percentile'], [c for c in a if c.startswith('mean_d_ce_')], 'condition', 'd_ce')
     r.chart('deltas', deltas_chart(grid.assign(condition=grid.condition.str.removeprefix('mean_d_ce_'))))
     best = a.loc[a.mean_d_ce_full.idxmin()]
-    return gate + [f'Deltas: at best {best.d_new:.0f} features on the base at percentile {best.percentile:g}: the loss rises by {best.mean_d_ce_full:+.3f} nats per token on average over {len(p["layers"])} layers (base alone {best.mean_d_ce_base:+.3f}, placebo {best.mean_d_ce_placebo:+.3f}, linear map {best.mean_d_ce_linear:+.3f}, mean ablation {best.mean_d_ce_mean:+.3f}).']
+    return [f'Deltas: at best {best.d_new:.0f} features on the base at percentile {best.percentile:g}: the loss rises by {best.mean_d_ce_full:+.3f} nats per token on average over {len(p["layers"])} layers (base alone {best.mean_d_ce_base:+.3f}, placebo {best.mean_d_ce_placebo:+.3f}, linear map {best.mean_d_ce_linear:+.3f}, mean ablation {best.mean_d_ce_mean:+.3f}).']
 
 def _all_items(ce: pd.DataFrame) -> pd.DataFrame:
     "The table over calls and copies together."
@@ -202,8 +202,7 @@ def _summary(t: pd.DataFrame, f: pd.DataFrame, p: dict) -> pd.DataFrame:
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #aa5848fd
 def _fuse(w: World, verdicts: dict) -> list[str]:
-    r, p, says = w.r, w.p, []
-    gate = _gate(w, verdicts) if not {'gate', 'train'} & set(p['actions']) else []
+    r, p = w.r, w.p
     def make():
         rows, out = w.pool('val'), []
         for q in p['percentiles']:
@@ -220,7 +219,7 @@ def _fuse(w: World, verdicts: dict) -> list[str]:
                     out.append(dict(layer=i, percentile=q, d_new=d, format=how, features=t.features, off=float((t(x) - want).abs().max() / want.abs().max())))
         return pd.DataFrame(out)
     t = r.part('fuse', make)
-    return gate + [f'Fused: {len(t)} transcoders ({", ".join(t.format.unique())}); the sum differs from base + delta by {t.off.max():.1e} of its largest value at most.']
+    return [f'Fused: {len(t)} transcoders ({", ".join(t.format.unique())}); the sum differs from base + delta by {t.off.max():.1e} of its largest value at most.']
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #e95f3230
 def _sets(w: World) -> dict[str, list[int]]:
@@ -229,7 +228,6 @@ def _sets(w: World) -> dict[str, list[int]]:
 def _layers(w: World, verdicts: dict) -> list[str]:
     r, p, items, fmt = w.r, w.p, w.subsets(), w.fmt
     q, d, tuned = p['percentiles'][0], p['d_new'][0], w.tuned()
-    fmt, says = w.fmt, _gate(w, verdicts) if not {'gate', 'train', 'fuse'} & set(p['actions']) else []
     one, theirs = cache(lambda i: w.conditions(i, q, d)), cache(lambda i: {k: c for k, c in layer_conditions(w.bases()[i, q], swap=mlp_function(tuned, i, kinds_of(w.bases()[i, q])[1]), adapter=w.adapters()[i]).items() if k in ('raw', 'swap', 'adapter')})
     def each(make): return pd.concat([t.assign(layers=s, host=h) for s, ls in _sets(w).items() for h, f in (('tuned', one), ('un-tuned', theirs)) for t in [make(s, h, layer_sets({str(i): f(i) for i in ls}))] if t is not None], ignore_index=True)
     def ce(s, h, c):
@@ -246,7 +244,7 @@ def _layers(w: World, verdicts: dict) -> list[str]:
     r.chart('conditions', conditions_chart(t[t.host == 'tuned']))
     verdicts |= {f'{x.layers} {x.subset}': x.verdict for x in v.itertuples()}
     said = t[(t.role == 'answer') & (t.host == 'tuned')].set_index(['layers', 'subset', 'condition']).d_ce
-    return says + [f'Layer {x.layers}, {x.subset}: {x.verdict} (loss added: ' + ', '.join(f'{k} {said[x.layers, x.subset, k]:+.3f}' for k in ('base', 'full', 'placebo', 'linear', 'swap') if (x.layers, x.subset, k) in said.index) + ').' for x in v.itertuples()]
+    return [f'Layer {x.layers}, {x.subset}: {x.verdict} (loss added: ' + ', '.join(f'{k} {said[x.layers, x.subset, k]:+.3f}' for k in ('base', 'full', 'placebo', 'linear', 'swap') if (x.layers, x.subset, k) in said.index) + ').' for x in v.itertuples()]
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #e8daddbd
 _steps = (('base', 'raw', 'nothing to repair'), ('base', 'full', 'repairs nothing'), ('bias', 'full', 'a constant does it'), ('linear', 'full', 'a linear map does it'), ('placebo', 'full', "the base's own error"))
@@ -272,7 +270,6 @@ def _verdicts(t: pd.DataFrame) -> pd.DataFrame:
 def _alphas(w: World, verdicts: dict) -> list[str]:
     r, p, items = w.r, w.p, w.subsets()
     q, d, tuned = p['percentiles'][0], p['d_new'][0], w.tuned()
-    says = _gate(w, verdicts) if not {'gate', 'train', 'fuse', 'layers'} & set(p['actions']) else []
     def conditions(i):
         b, x = w.bases()[i, q], w.deltas()[f'{i}-{q:g}-{d}']
         out = [c for k in p['parts'] for c in sweep(b, x, p['alphas'], k.partition(' ')[0], 'error' in k).values()]
@@ -291,7 +288,7 @@ def _alphas(w: World, verdicts: dict) -> list[str]:
     right = a[a.measure == 'right'].assign(value=lambda x: x.rate)
     span = right.dropna(subset='alpha').query('part == @p["parts"][0]').groupby(['layers', 'subset']).rate.agg(['min', 'max'])
     r.chart('alphas_right', alphas_chart(right, 'right answers (share)', f'Right answers move by {(span["max"] - span["min"]).max():.0%} at most with the factor of the {p["parts"][0]}'))
-    return says + [f'{words}, over layers and subsets; right answers move by {(span["max"] - span["min"]).max():.0%} at most over α = {min(p["alphas"]):g} to {max(p["alphas"]):g}.']
+    return [f'{words}, over layers and subsets; right answers move by {(span["max"] - span["min"]).max():.0%} at most over α = {min(p["alphas"]):g} to {max(p["alphas"]):g}.']
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #a55022d0
 def tables(
