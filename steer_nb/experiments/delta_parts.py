@@ -42,7 +42,7 @@ class World:
         lm: LM,   # un-tuned
     ):
         self.r, self.p, self.lm, self.fmt = r, p, lm, format_of(replace(lm, name=p['tuned'])) if p['tuned'] else Format()
-        for name in ('data', 'tuned', 'bases', 'deltas', 'placebos', 'adapters', 'closed', 'means', 'subsets'): setattr(self, name, cache(getattr(self, f'make_{name}')))
+        for name in ('data', 'tuned', 'bases', 'deltas', 'placebos', 'adapters', 'closed', 'means', 'subsets', 'pool'): setattr(self, name, cache(getattr(self, f'make_{name}')))
 
     def make_data(self) -> dict:
         p = self.p
@@ -183,9 +183,10 @@ def make_adapters(self: World) -> dict[int, Transcoder]:
     return {int(k): t for k, t in self.kept('adapters', make).items()}
 
 @patch
-def pool(self: World, part: str):
+def make_pool(self: World, part: str, tuned: bool = True):
     "All rows of a table, for closed forms and fits: residuals, and the MLPs' own outputs."
-    lm, sources = self.tuned(), self.residuals(self.tuned())
+    lm = self.tuned() if tuned else self.lm
+    sources = self.residuals(lm)
     ids, weights = self.rows(lm, self.data()[part].head(2000), self.p['roles'])
     mlps = [mlp_source(lm, i, *kinds_of(self.bases()[i, self.p['percentiles'][0]])) for i in self.p['layers']]
     return Harvest(lm, ids, sources + mlps, rows=10**9, weights=weights).fresh(0)
@@ -194,7 +195,7 @@ def pool(self: World, part: str):
 def make_closed(self: World) -> dict[str, Transcoder]:
     "Biases and linear maps, `bias-<layer>-<level>` and `linear-<layer>-<level>-<rank>`; `mean-<layer>` is the MLP's mean output."
     def make():
-        rows, out = self.pool('text'), {}
+        rows, out = self.make_pool('text'), {}
         for (i, q), b in self.bases().items():
             j = joint_moments(rows, b.site_in, f'{i}-{q:g}')
             at = dict(site_in=b.site_in, site_out=b.site_out)

@@ -15,16 +15,17 @@ from pathlib import Path
 import pandas as pd
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #4b0a5ef8
-from ..core import SteerError, check_params, in_test, seed_all, suggest
+from ..core import SteerError, check_params, in_test, seed_all, suggest, write_atomic
 from ..data.formats import ROLES, format_items
 from ..data.tool_factors import design
 from ..evals.statistics import adjusted
+from ..evals.features import feature_cards, feature_conditions, feature_table
 from ..evals.substitutions import answers_under, ce_difference, ce_table, ce_under, delta_share, layer_conditions, layer_sets, rates_under, selectivity, sweep
 from ..evals.substitutions_charts import alphas_chart, conditions_chart, deltas_chart
 from ..evals.toolcalls import score_toolcalls, toolcall_rates
 from .delta_parts import World, kinds_of
 from ..methods.calibration import check_base, fit_table
-from ..methods.deltas import mlp_function
+from ..methods.deltas import latent_scaling, mlp_function
 from ..methods.dictionaries import write_circuit_tracer, write_deltas, write_transcoder
 from ..methods.tool_tuning import RECIPES
 from ..methods.transcoder_training import recipes
@@ -33,13 +34,13 @@ from ..models.loading import LM, fingerprint, load_for
 from ..runs import Run, input_files, open_run, source_digest
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #4f611289
-actions = ('data', 'tune', 'gate', 'train', 'fuse', 'layers', 'alphas')
+actions = ('data', 'tune', 'gate', 'train', 'fuse', 'layers', 'features', 'alphas')
 
 defaults = dict(
     model='smollm2-135m',        # un-tuned
     tuned='',                    # fine-tuned: an adapter's name or folder, a Hub id; empty: it is trained here, by `recipe`
     seed=0,                      # of items, training and controls
-    actions=['data', 'tune', 'gate', 'train', 'layers', 'alphas'],  # also 'fuse'
+    actions=['data', 'tune', 'gate', 'train', 'layers', 'features', 'alphas'],  # also 'fuse'
     n=200,                       # items per subset: calls, copies, and each kind of request of `ood`
     ood=['wording=meta'],        # kinds of requests that differ, cells of `design`
     n_train=1000,                # calls to fine-tune on, and as many copies
@@ -64,6 +65,7 @@ defaults = dict(
     roles=['prompt', 'separator', 'call', 'copy', 'eos'],  # tokens that deltas are trained on; the original saw the prompt only
     conditions=['raw', 'full', 'base', 'no_delta', 'placebo', 'bias', 'linear', 'random', 'shuffled', 'swap', 'mean', 'zero'],  # of 'layers'
     written=['raw', 'full', 'base', 'no_delta', 'placebo', 'swap', 'zero'],  # of these, the ones under which answers are generated
+    turned=2,                    # of each delta's features, the most selective ones, that are turned off and doubled by themselves
     alphas=[-1., -.5, 0., .25, .5, .75, 1., 1.5, 2.],
     parts=['delta', 'base', 'delta + error'],  # what is scaled
     dtype=(str, None), revision=(str, None), quant=(str, None), trust_remote_code=False, num_steps=(int, None),
@@ -84,7 +86,7 @@ def check(params: dict) -> dict:
     for name, options in dict(recipe=list(RECIPES), delta=list(recipes)).items():
         if p[name] not in options: raise suggest(p[name], options, name)
     if 'raw' not in p['conditions'] or 'raw' not in p['written']: raise SteerError('conditions and written must hold raw, which the others are compared with')
-    for name, low in dict(n=2, n_train=2, n_val=2, n_text=2, base_features=1, base_steps=1, k=1, steps=1, batch=1, rows=1, epochs=1).items():
+    for name, low in dict(n=2, n_train=2, n_val=2, n_text=2, base_features=1, base_steps=1, k=1, steps=1, batch=1, rows=1, epochs=1, turned=0).items():
         if p[name] is not None and p[name] < low: raise SteerError(f'{name} is {p[name]}; it must be at least {low}')
     for name in ('layers', 'd_new', 'percentiles', 'base_k', 'alphas'):
         if not p[name] or len(set(p[name])) < len(p[name]): raise SteerError(f'{name} is {p[name]}: give different values, at least one')
@@ -114,7 +116,7 @@ def run(
         if bad := [i for i in p['layers'] if not 0 <= i < lm.n_depths]: raise SteerError(f'layer {bad[0]} does not exist: {lm.name} has 0 to {lm.n_depths - 1}')
         w, says, verdicts = World(r, p, lm), [], {}
         r.part('items', lambda: pd.concat([t.assign(split=k) for k, t in w.data().items()], ignore_index=True)[['id', 'split', 'kind', 'subset', 'group', 'input', 'target']])
-        todo = set(p['actions']) | ({'gate'} if {'train', 'fuse', 'layers', 'alphas'} & set(p['actions']) else set())
+        todo = set(p['actions']) | ({'gate'} if {'train', 'fuse', 'layers', 'features', 'alphas'} & set(p['actions']) else set())
         for a in actions:
             if a in todo and a != 'data': says += globals()[f'_{a}'](w, verdicts)
         text = '\n'.join(says) or f'{len(r.load("items"))} items, no text or sum in two tables.'
@@ -125,7 +127,7 @@ def run(
 def _small() -> dict:
     "What a test run shrinks to."
     return dict(model='tiny', tuned='', n=2, ood=['wording=meta'], n_train=8, n_val=4, n_text=20, recipe='embedded', epochs=1, base='train', layers=[1, 2], sets=['all'], base_k=[16], base_features=128, base_steps=300, base_lr=1e-2, percentiles=[.5],
-                d_new=[4], k=2, steps=20, batch=64, rows=1024, alphas=[0., 1.], written=['raw', 'full'])
+                d_new=[4], k=2, steps=20, batch=64, rows=1024, turned=1, alphas=[0., 1.], written=['raw', 'full'])
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #b4b4cee2
 def _tune(w: World, verdicts: dict) -> list[str]:
@@ -239,7 +241,6 @@ def _layers(w: World, verdicts: dict) -> list[str]:
     t = r.part('layers_ce', lambda: each(lambda *a: ce_table(ce(*a))))
     a = r.part('layers_rates', lambda: each(lambda *a: rates_under(answers(*a))))
     v = r.part('layers_verdicts', lambda: _verdicts(pd.concat([_tests(r.load(f'layers/tuned-{s}')).assign(layers=s) for s in _sets(w)], ignore_index=True)))
-    r.part('features', lambda: pd.concat([selectivity(tuned, fuse(w.bases()[i, q], w.deltas()[f'{i}-{q:g}-{d}']), format_items(tuned, w.data()['val'], fmt)).assign(layer=i) for i in p['layers']], ignore_index=True))
     r.part('shares', lambda: pd.concat([delta_share(tuned, w.bases()[i, q], w.deltas()[f'{i}-{q:g}-{d}'], format_items(tuned, w.data()['val'], fmt)).assign(layer=i) for i in p['layers']], ignore_index=True))
     r.chart('conditions', conditions_chart(t[t.host == 'tuned']))
     verdicts |= {f'{x.layers} {x.subset}': x.verdict for x in v.itertuples()}
@@ -265,6 +266,44 @@ def _verdicts(t: pd.DataFrame) -> pd.DataFrame:
         rows.append(dict(layers=layers, subset=subset, verdict=said, left_out=', '.join(left), n=int(g.n.iloc[0]),
                          **{f'{x.a}_{x.b}': x.effect for x in g.itertuples()}, **{f'p_{x.a}_{x.b}': x.p_holm for x in g.itertuples()}))
     return pd.DataFrame(rows)
+
+# %% ../../nbs/experiments/06_delta_transcoder.ipynb #d916cbb1
+def _factors(w: World, i: int) -> pd.DataFrame:
+    "Factors of a delta's features for both models, numbered as in the sum."
+    q, d = w.p['percentiles'][0], w.p['d_new'][0]
+    t = latent_scaling(w.deltas()[f'{i}-{q:g}-{d}'], {k: (w.pool('val', k == 'tuned'), f'{i}-{q:g}') for k in ('tuned', 'untuned')})
+    return t.assign(feature=t.feature + w.bases()[i, q].features).rename(columns=dict(tuned='factor_tuned', untuned='factor_untuned')).drop(columns='active')
+
+def _features(w: World, verdicts: dict) -> list[str]:
+    r, p, tuned = w.r, w.p, w.tuned()
+    q, d, val = p['percentiles'][0], p['d_new'][0], format_items(tuned, w.data()['val'], w.fmt)
+    both = cache(lambda i: fuse(w.bases()[i, q], w.deltas()[f'{i}-{q:g}-{d}']))
+    all_ = lambda f: pd.concat([f(i).assign(layer=i) for i in p['layers']], ignore_index=True)
+    r.part('selectivity', lambda: all_(lambda i: selectivity(tuned, both(i), val)))
+    t = r.part('features', lambda: all_(lambda i: feature_table(tuned, both(i), val).merge(_factors(w, i), on='feature')))
+    for i in p['layers']:
+        page = lambda f, i=i: Path(f).write_text('<!doctype html><meta charset="utf-8"><title>Features</title>\n' + feature_cards(tuned, both(i), val, table=t[t.layer == i]).data, encoding='utf-8')
+        if not (r.dir / f'features-{i}.html').is_file(): write_atomic(r.dir / f'features-{i}.html', page)
+    says, live = [], t[t.density > 0]
+    for i, g in live.groupby('layer', sort=False):
+        known = g[g.p_holm < .05]
+        says.append(f'Layer {i}: {len(g)} of {d} new features are ever active; {len(known)} tell calls from copies; their median factor is {g.factor_tuned.median():.2f} on the tuned and {g.factor_untuned.median():.2f} on the un-tuned model.')
+    return says + (_turned(w, t, both) if p['turned'] else [])
+
+def _turned(w: World, t: pd.DataFrame, both) -> list[str]:
+    "The most selective features turned off and doubled, on test items."
+    r, p, items, out = w.r, w.p, w.subsets(), {}
+    for i in p['layers']:
+        live = t[(t.layer == i) & (t.density > 0)]
+        some = list(feature_conditions(both(i), live.feature.head(p['turned']).tolist()).values())
+        out[i] = (r.part(f'features/{i}', lambda: ce_under(w.tuned(), items, some, w.fmt, desc=f'features, layer {i}')),
+                  r.part(f'features/{i}-answers', lambda: answers_under(w.tuned(), items, some, w.fmt, desc=f'answers, features, layer {i}')))
+    ce = r.part('features_ce', lambda: pd.concat([ce_table(c).assign(layer=i) for i, (c, _) in out.items()], ignore_index=True))
+    rates = r.part('features_rates', lambda: pd.concat([rates_under(a).assign(layer=i) for i, (_, a) in out.items()], ignore_index=True))
+    x, y = ce[(ce.role == 'answer') & (ce.condition != 'raw')], rates[(rates.measure == 'right') & (rates.condition != 'raw')]
+    if not len(x): return ['No new feature is active: none was turned.']
+    far = x.loc[x.d_ce.abs().idxmax()]
+    return [f'Of the most selective features, turned off and doubled one by one, {far.condition} at layer {far.layer} matters most: loss {far.d_ce:+.3f} [{far.low:+.3f}, {far.high:+.3f}] nats per token of the answer on {far.subset}; right answers move by {y.difference.abs().max():.0%} at most.']
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #313522ac
 def _alphas(w: World, verdicts: dict) -> list[str]:
