@@ -27,18 +27,22 @@ def _fields(rs:RunSet)->pd.DataFrame:
 
 def _say(d:dict)->str: return ' · '.join(f'{k} {v[:12] if k in ("version", "weights") else v}' for k, v in d.items())
 
+def _telling(f:pd.DataFrame, cols:list)->list[str]:
+    "As few of the columns as tell the rows apart as all of them do; the model first, weights last."
+    count = lambda c: len(f[c].drop_duplicates())
+    out, rest = [c for c in cols if c == 'model'], sorted((c for c in cols if c != 'model'), key=lambda c: c in ('weights', 'files'))
+    while rest and (not out or count(out) < count(cols)): out.append(rest.pop(int(np.argmax([count([*out, c]) for c in rest]))))
+    return out
+
 def setting_names(
     rs:RunSet, # from `read_set`
-    leave:tuple=('seed',), # settings that do not count
-)->pd.DataFrame: # run (index), key: all settings; setting: those that vary, as a text
+)->pd.DataFrame: # run (index), key: all settings but the seed; setting: a short name; varies: all that vary
     "What tells the runs' settings apart."
-    f = _fields(rs)
-    keep = [c for c in f.columns if c not in leave and c != 'experiment']
-    out = []
+    f, out = _fields(rs), []
+    keep = [c for c in f.columns if c not in ('seed', 'experiment')]
     for e, d in f.groupby('experiment', sort=False):
-        vary = [c for c in keep if c != 'model' and d[c].nunique() > 1]
-        if d.model.nunique() == d.weights.nunique() == len(d[['model', 'weights']].drop_duplicates()): vary = [c for c in vary if c != 'weights']  # a model's name says it
-        out += [dict(run=r, key=e + repr(sorted(x[keep].to_dict().items())), setting=_say({c: x[c] for c in ['model', *vary] if c in x})) for r, x in d.iterrows()]
+        vary = [c for c in keep if c == 'model' or d[c].nunique() > 1]
+        out += [dict(run=r, key=e + repr(sorted(x[keep].to_dict().items())), setting=_say(x[_telling(d, vary)]), varies=_say(x[vary])) for r, x in d.iterrows()]
     return pd.DataFrame(out).set_index('run').loc[rs.runs.run]
 
 # %% ../nbs/report_compare.ipynb #7f367abf
@@ -131,7 +135,7 @@ SEEDS = ['experiment', 'setting', 'what', 'role', 'quantity', 'n_seeds', 'seeds'
 
 def across_seeds(
     rs:RunSet, # from `read_set`
-)->pd.DataFrame: # `SEEDS`; p corrected over all findings of an experiment
+)->pd.DataFrame: # `SEEDS`; p corrected over all findings of one kind
     "A row per setting and quantity: what its seeds say together and where they disagree."
     once, rows = _once(rs), []
     t = rs.numbers.merge(once[['run', 'key', 'setting', 'seed']], on='run')
@@ -144,9 +148,9 @@ def across_seeds(
     return _corrected(pd.DataFrame(rows, columns=[c for c in SEEDS if c not in ('p_holm', 'p_bh')]))[SEEDS]
 
 def _corrected(t:pd.DataFrame)->pd.DataFrame:
-    "Adjusted p over the findings of each experiment."
+    "Adjusted p, over all findings of one kind."
     out = t.assign(p_holm=np.nan, p_bh=np.nan)
-    for _, d in t[t.role == 'finding'].groupby('experiment'): out.loc[d.index, ['p_holm', 'p_bh']] = adjusted(d.assign(p=d.p.astype(float)))[['p_holm', 'p_bh']]
+    for _, d in t[t.role == 'finding'].groupby(['experiment', 'what']): out.loc[d.index, ['p_holm', 'p_bh']] = adjusted(d.assign(p=d.p.astype(float)))[['p_holm', 'p_bh']]
     return out
 
 def verdicts_by_seed(
@@ -227,7 +231,7 @@ def _matched(a:RunSet, b:RunSet, pairs:pd.DataFrame)->tuple[pd.DataFrame, pd.Dat
     "Numbers of both runs of each pair side by side, and those that only one has."
     pairs = pairs[['run_a', 'run_b', 'seed', 'setting']]
     sides = [pairs.merge(rs.numbers.rename(columns=dict(run=f'run_{k}'))[[f'run_{k}', *_Q, 'estimate', 'unit']], on=f'run_{k}') for rs, k in ((a, 'a'), (b, 'b'))]
-    t = sides[0].merge(sides[1], on=[*pairs.columns, *_Q], how='outer', suffixes=('_a', '_b'), indicator=True, sort=False)
+    t = sides[0].assign(order=range(len(sides[0]))).merge(sides[1], on=[*pairs.columns, *_Q], how='outer', suffixes=('_a', '_b'), indicator=True).sort_values('order')
     one = t[t._merge != 'both']
     where = np.where(one._merge == 'left_only', 'A', 'B')
     return t[t._merge == 'both'], pd.DataFrame(dict(set=where, what=one.what + ': ' + one.quantity, why='only in ' + pd.Series(np.where(where == 'A', one.run_a, one.run_b), one.index, dtype=object)))
@@ -251,8 +255,8 @@ def compare(
     fa, fb = _two(a, b)
     away = _apart(fa, fb)
     pairs, alone = _pairs(fa, fb, [c for c in fa.columns if c not in away])
-    vary = [c for c in fa.columns if c not in (*away, 'seed', 'experiment') and pd.concat([fa, fb])[c].nunique() > 1]
-    pairs = pairs.assign(setting=[_say({c: r[c] for c in vary}) or 'all' for _, r in pairs.iterrows()]) if len(pairs) else pairs.assign(setting='')
+    vary = [c for c in fa.columns if c not in (*away, 'seed', 'experiment') and pairs[c].nunique() > 1]
+    pairs = pairs.assign(setting=[_say(r[_telling(pairs, vary)]) or 'all' for _, r in pairs.iterrows()]) if len(pairs) else pairs.assign(setting='')
     t, one = _matched(a, b, pairs)
     said = [rs.verdicts.rename(columns=dict(run=f'run_{k}', verdict=k)) for rs, k in ((a, 'a'), (b, 'b'))]
     said = pairs[['run_a', 'run_b', 'seed', 'setting']].merge(said[0], on='run_a').merge(said[1], on=['run_b', 'experiment', 'quantity'])

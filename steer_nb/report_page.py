@@ -45,8 +45,9 @@ def _times(rs:RunSet)->pd.DataFrame:
 
 def _asked(rs:RunSet)->pd.DataFrame:
     "A row per setting: the question, seeds, runs and time."
-    t = rs.runs.assign(setting=setting_names(rs).setting.values)
-    g = t.groupby(['experiment', 'setting'], sort=False).agg(n_runs=('run', 'size'), seeds=('seed', lambda s: ', '.join(sorted(set(s), key=lambda x: (len(x), x)))), minutes=('seconds', lambda s: s.sum()/60), versions=('version', lambda v: ', '.join(sorted({x[:8] for x in v}))), runs=('run', ' '.join)).reset_index()
+    names = setting_names(rs)
+    t = rs.runs.assign(setting=names.setting.values, varies=names.varies.values)
+    g = t.groupby(['experiment', 'setting'], sort=False).agg(varies=('varies', 'first'), n_runs=('run', 'size'), seeds=('seed', lambda s: ', '.join(sorted(set(s), key=lambda x: (len(x), x)))), minutes=('seconds', lambda s: s.sum()/60), versions=('version', lambda v: ', '.join(sorted({x[:8] for x in v}))), runs=('run', ' '.join)).reset_index()
     g.insert(1, 'question', [readings[e].question if e in readings else 'no reading is declared for this experiment, so its numbers are not shown' for e in g.experiment])
     return g
 
@@ -125,7 +126,7 @@ def relative_link(
     return './' + quote(Path(os.path.relpath(path.resolve(), out.resolve())).as_posix(), safe='/._-~')
 
 # %% ../nbs/report_page.ipynb #b96de219
-_HEADS = dict(n_seeds='seeds', n_pairs='pairs', n_runs='runs', p_holm='p (Holm)', p_bh='p (BH)', p_corrected='p (run)', p_random='p vs random', p_shuffled='p vs shuffled', mde='smallest detectable', signs_disagree='signs disagree', interval='95 % interval',
+_HEADS = dict(n_seeds='seeds', n_pairs='pairs', n_runs='runs', seeds='which', varies='all that varies', p_holm='p (Holm)', p_bh='p (BH)', p_corrected='p (run)', p_random='p vs random', p_shuffled='p vs shuffled', mde='smallest detectable', signs_disagree='signs disagree', interval='95 % interval',
     bounds='interval for', run_a='first', run_b='again', run='run', runs='runs', runs_a='runs A', runs_b='runs B', same_version='same version', same_hardware='same hardware', clear='clear of null')
 _RUNS = ('run', 'runs', 'run_a', 'run_b', 'runs_a', 'runs_b')
 
@@ -157,7 +158,8 @@ def _cell(c:str, v, row, links:Links)->str:
     if c in _RUNS and not (c == 'runs' and not isinstance(v, str)): return f'<td>{links.cell(c, v, row.get("set", "A"))}</td>'
     if isinstance(v, (bool, np.bool_)): return f'<td{" class=bad" if v and "disagree" in c else ""}>{"yes" if v else "no"}</td>'
     if isinstance(v, (int, float, np.number)): return f'<td class="n" data-v="{v:.9g}">{number(v)}</td>'
-    return f'<td>{esc("" if v is None else v)}</td>'
+    text = '' if v is None else str(v)
+    return f'<td{" class=wordy" if len(text) > 30 else " class=short" if len(text) < 14 else ""}>{esc(text)}</td>'
 
 # %% ../nbs/report_page.ipynb #a5e453bb
 def table_html(
@@ -211,6 +213,7 @@ def _charts(t:pd.DataFrame, over:str)->str:
     out = ''
     for e, d in t[t.role == 'finding'].groupby('experiment', sort=False):
         d = d[d.what == d.what.iloc[0]]
+        if not (np.isfinite(d.low.astype(float)) & ((d.estimate != 0) | (d.low != 0))).any(): continue  # nothing to see
         n = int(((d.low > 0) | (d.high < 0)).sum())
         title = f'{e}: {n} of {len(d)} intervals leave out zero'
         out += svg_image(intervals_chart(d, title, f'{d.what.iloc[0].capitalize()}. {over}'), title)
@@ -252,7 +255,7 @@ _STYLE = """
 h1{font-size:1.6rem;line-height:1.2;margin:.2em 0}h2{font-size:1.2rem;margin:2.2em 0 .4em;border-bottom:1px solid #ccc;padding-bottom:.2em}h3{font-size:1rem;margin:1.4em 0 .3em}h4{font-size:.9rem;margin:1em 0 .2em}
 p{max-width:75ch;margin:.4em 0}a{color:#0b5394}nav a{display:inline-block;margin:.1em .9em .1em 0}.wide{overflow-x:auto;margin:.5em 0}
 table{border-collapse:collapse;font-size:.84rem;font-variant-numeric:tabular-nums}th{background:#f0f2f4;position:sticky;top:0}th button{all:unset;cursor:pointer;padding:.35em .6em;font-weight:600;display:block;width:100%}th button:focus-visible{outline:2px solid #0b5394}
-th[aria-sort=ascending] button::after{content:" ▲"}th[aria-sort=descending] button::after{content:" ▼"}th,td{border-bottom:1px solid #ddd;text-align:left;vertical-align:top}td{padding:.3em .6em;max-width:34em;overflow-wrap:anywhere;min-width:3.2em}td.n{text-align:right;white-space:nowrap}
+th[aria-sort=ascending] button::after{content:" ▲"}th[aria-sort=descending] button::after{content:" ▼"}th,td{border-bottom:1px solid #ddd;text-align:left;vertical-align:top}td{padding:.3em .6em;max-width:34em;overflow-wrap:break-word}td.wordy{min-width:17em}td.short{white-space:nowrap}td.n{text-align:right;white-space:nowrap}
 tbody tr:nth-child(even){background:#fafbfc}td.bad{color:#a00;font-weight:600}.run{white-space:nowrap}.dir{font-size:.75em;color:#666}.none,.more,small{color:#555}
 .fault,.note{padding:.6em .9em;margin:.5em 0;border-left:5px solid;max-width:none;overflow-wrap:anywhere}.fault{background:#fdecea;border-color:#b3261e}.fault strong{color:#8c1d18}.note{background:#fff7e0;border-color:#c98a00}.fine{background:#eaf5ea;border-color:#2e7d32;padding:.6em .9em;border-left:5px solid #2e7d32}
 .chart{max-width:100%;height:auto;display:block;margin:.8em 0}details{border:1px solid #ddd;border-radius:4px;padding:.4em .8em;margin:.4em 0}summary{cursor:pointer;overflow-wrap:anywhere}.said{white-space:pre-line}pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f7f8;padding:.6em;font-size:.8rem}
@@ -263,9 +266,9 @@ dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(15em,1fr));gap:.1e
 
 # %% ../nbs/report_page.ipynb #d2f766d6
 _ABOUT = dict(
-    asked='A row per setting: everything but the seed is equal within it.',
+    asked='A row per setting: everything but the seed is equal within it. A setting is named by as few of its parameters as tell it apart here; the rest is with each run below.',
     verdicts='What single runs concluded, their controls included, counted over seeds.',
-    findings='Means over seeds. The interval is for new seeds and items where items were kept, else for new seeds, and for one seed for new items; p (Holm) and p (BH) are corrected over all findings of an experiment on this page. <q>Clear of null</q> counts the single runs whose own interval leaves out the value that means nothing.',
+    findings='Means over seeds. The interval is for new seeds and items where items were kept, else for new seeds, and for one seed for new items; p (Holm) and p (BH) are corrected over all findings of the same kind on this page. <q>Clear of null</q> counts the single runs whose own interval leaves out the value that means nothing.',
     controls='The same procedure where nothing should be found: random and shuffled vectors went through the same selection. For one seed, the interval is the range of the draws.',
     side_effects='What else changed.', measures='Levels, without a value that means nothing was found.',
     same_seed='Runs with equal settings and seed, each compared with the first in every table, to the last digit.',
@@ -294,8 +297,10 @@ def _compared(rep:Report, links:Links)->str:
     heads = ''.join(f'<th scope="col"><button type="button">{h}</button></th>' for h in ('experiment', 'setting', 'quantity', 'seed', 'A', 'B'))
     changed = f'<div class="wide" tabindex="0"><table><thead><tr>{heads}</tr></thead><tbody>{said}</tbody></table></div>' if len(v) else f'<p class="none">None of {len(c.verdicts)}.</p>'
     chart = _charts(c.numbers.rename(columns=dict(difference='estimate')), 'B minus A.') if len(c.numbers) else ''
+    moved = c.numbers[c.numbers.difference != 0]
+    equal = f'<p>{len(c.numbers) - len(moved)} of {_many(len(c.numbers), "quantity", "quantities")} are equal in both sets and are only in <a href="./tables/comparison.csv">tables/comparison.csv</a>.</p>' if len(moved) < len(c.numbers) else ''
     return (differs + chart + '<h3>Verdicts that changed</h3>' + changed + '<p>Differences are B minus A over runs with the same seed and settings; where both answered the same items, the interval is over items.</p>'
-            + _by_experiment(c.numbers, links, 'comparison') + '<h3>Without a partner</h3>' + table_html(c.unmatched, links, 'unmatched'))
+            + equal + (_by_experiment(moved, links, 'comparison') if len(moved) else '') + '<h3>Without a partner</h3>' + table_html(c.unmatched, links, 'unmatched'))
 
 def _cost(rep:Report, links:Links)->str:
     t = rep.tables['runs']
@@ -313,6 +318,7 @@ def page_html(
     "The whole page."
     out, t = Path(out).expanduser().absolute(), rep.tables
     links, runs, skipped = Links(rep, out), t['runs'], t['skipped']
+    sets = ''.join(f'<p>Set {k}: {_many(len(s.runs), "run")} in <code>{esc(os.path.commonpath([d.parent for d in s.dirs.values()]))}</code>.</p>' for k, s in rep.sets.items()) if rep.comparison else ''
     states = ', '.join([_many(len(runs), 'finished run')] + [f'{n} {s}' for s, n in skipped.status.value_counts().items()])
     what = ', '.join(f'{n} of {e}' for e, n in runs.experiment.value_counts().items())
     calls = ''.join(f'<div class="fault"><strong>Fault.</strong> {esc(x)}</div>' for x in rep.faults) + ''.join(f'<div class="note">{esc(x)}</div>' for x in rep.notes)
@@ -329,5 +335,5 @@ def page_html(
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()}'; base-uri 'none'; form-action 'none'"
     files = 'Every table, whole, is in <a href="./tables/">tables/</a> as Parquet and CSV.'
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><meta http-equiv="Content-Security-Policy" content="{policy}"><title>{esc(title)}</title><style>{_STYLE}</style></head>'
-            f'<body><header><h1>{esc(title)}</h1><p>{esc(states)}: {esc(what)}. Written {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}. {files}</p>{calls}<nav>{nav}</nav></header><main>'
+            f'<body><header><h1>{esc(title)}</h1><p>{esc(states)}: {esc(what)}. Written {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}. {files}</p>{sets}{calls}<nav>{nav}</nav></header><main>'
             + '\n'.join(_section(*p) for p in parts) + f'</main><script>{_SCRIPT}</script></body></html>\n')
