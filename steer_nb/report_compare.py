@@ -105,6 +105,8 @@ def same_seed(
     return pd.DataFrame(pairs, columns=cols), pd.DataFrame(found, columns=['run_a', 'run_b', 'same_version', 'part', 'column', 'rows', 'largest'])
 
 # %% ../nbs/report_compare.ipynb #05e184ad
+def _by_seed(d:pd.DataFrame)->pd.DataFrame: return d.sort_values('seed', key=lambda s: s.map(lambda x: (len(x), x)))
+
 def _once(rs:RunSet)->pd.DataFrame:
     "A row per run with its setting, of equal runs only the first."
     s = setting_names(rs)
@@ -120,6 +122,7 @@ def _over(d:pd.DataFrame, items:pd.DataFrame|None)->dict:
         e = two_way_effect(items)
         if abs(e['effect'] - x.mean()) < 1e-6: return out | {k: e[k] for k in ('low', 'high', 'p', 'mde')} | dict(bounds='new seeds and items')
     if len(x) < MIN_SEEDS or not np.isfinite(x).all(): return out | dict(bounds=f'fewer than {MIN_SEEDS} seeds')
+    if (x == x[0]).all(): return out | dict(bounds='all seeds equal')
     i = paper_interval(x - d.null.fillna(0).to_numpy())
     shift = float(d.null.fillna(0).mean())
     return out | dict(low=i['low'] + shift, high=i['high'] + shift, p=2*min(i['p'], 1 - i['p']) if d.null.notna().all() and np.isfinite(i['p']) else np.nan, bounds='new seeds')
@@ -131,7 +134,7 @@ def _spread(d:pd.DataFrame)->dict:
     return dict(lowest=d.estimate.min(), highest=d.estimate.max(), signs_disagree=bool((side > 0).any() and (side < 0).any()), clear=f'{int(clear.sum())} of {len(clear)}' if len(clear) else '')
 
 # %% ../nbs/report_compare.ipynb #69670b41
-SEEDS = ['experiment', 'setting', 'what', 'role', 'quantity', 'n_seeds', 'seeds', 'estimate', 'low', 'high', 'bounds', 'p', 'p_holm', 'p_bh', 'lowest', 'highest', 'signs_disagree', 'clear', 'null', 'mde', 'unit', 'runs']
+SEEDS = ['experiment', 'setting', 'what', 'role', 'quantity', 'chosen', 'n_seeds', 'seeds', 'estimate', 'low', 'high', 'bounds', 'p', 'p_holm', 'p_bh', 'lowest', 'highest', 'signs_disagree', 'clear', 'null', 'mde', 'unit', 'runs']
 
 def across_seeds(
     rs:RunSet, # from `read_set`
@@ -141,10 +144,10 @@ def across_seeds(
     t = rs.numbers.merge(once[['run', 'key', 'setting', 'seed']], on='run')
     own = {k: d for k, d in rs.items.merge(once[['run', 'key', 'seed']], on='run').groupby(['key', 'quantity'])} if len(rs.items) else {}
     for (e, key, what, role, q), d in t.groupby(['experiment', 'key', 'what', 'role', 'quantity'], sort=False):
-        first = role == 'finding' and e in readings and readings[e].found[0].what == what
+        d, first = _by_seed(d), role == 'finding' and e in readings and readings[e].found[0].what == what
         items = own.get((key, q)) if first else None
         if items is not None and set(items.seed) != set(d.seed): items = None
-        rows.append(dict(experiment=e, setting=d.setting.iloc[0], what=what, role=role, quantity=q, n_seeds=len(d), seeds=', '.join(sorted(d.seed, key=lambda s: (len(s), s))), **_over(d, items), **_spread(d), null=d.null.iloc[0], unit=d.unit.iloc[0], runs=' '.join(d.run)))
+        rows.append(dict(experiment=e, setting=d.setting.iloc[0], what=what, role=role, quantity=q, chosen='; '.join(dict.fromkeys(d['at'])), n_seeds=len(d), seeds=', '.join(d.seed), **_over(d, items), **_spread(d), null=d.null.iloc[0], unit=d.unit.iloc[0], runs='; '.join(d.run)))
     return _corrected(pd.DataFrame(rows, columns=[c for c in SEEDS if c not in ('p_holm', 'p_bh')]))[SEEDS]
 
 def _corrected(t:pd.DataFrame)->pd.DataFrame:
@@ -159,8 +162,9 @@ def verdicts_by_seed(
     "The verdicts of single runs, counted; `disagree` where they are not all the same."
     t, rows = rs.verdicts.merge(_once(rs)[['run', 'key', 'setting', 'seed']], on='run'), []
     for (e, _, q), d in t.groupby(['experiment', 'key', 'quantity'], sort=False):
+        d = _by_seed(d)
         c = Counter(d.verdict)
-        rows.append(dict(experiment=e, setting=d.setting.iloc[0], quantity=q, n_seeds=len(d), verdicts='; '.join(f'{v} ({k} of {len(d)}: seed {", ".join(d.seed[d.verdict == v])})' for v, k in c.most_common()), disagree=len(c) > 1, runs=' '.join(d.run)))
+        rows.append(dict(experiment=e, setting=d.setting.iloc[0], quantity=q, n_seeds=len(d), verdicts='; '.join(f'{v} ({k} of {len(d)}: seed {", ".join(d.seed[d.verdict == v])})' for v, k in c.most_common()), disagree=len(c) > 1, runs='; '.join(d.run)))
     return pd.DataFrame(rows, columns=['experiment', 'setting', 'quantity', 'n_seeds', 'verdicts', 'disagree', 'runs'])
 
 # %% ../nbs/report_compare.ipynb #251b222e
@@ -221,8 +225,9 @@ def _gap(d:pd.DataFrame, items:list)->dict:
         e = two_way_effect(pd.concat(items, ignore_index=True))
         if abs(e['effect'] - x.mean()) < 1e-6: return out | {k: e[k] for k in ('low', 'high', 'p')} | dict(bounds='same items' if len(x) == 1 else 'new seeds and items')
     if len(x) < MIN_SEEDS or not np.isfinite(x).all(): return out
+    if (x == x[0]).all(): return out | dict(bounds='all pairs equal')
     i = paper_interval(x)
-    return out | dict(low=i['low'], high=i['high'], p=2*min(i['p'], 1 - i['p']) if np.isfinite(i['p']) else (1. if not x.any() else np.nan), bounds='new seeds')
+    return out | dict(low=i['low'], high=i['high'], p=2*min(i['p'], 1 - i['p']), bounds='new seeds')
 
 # %% ../nbs/report_compare.ipynb #7b818593
 _Q = ['experiment', 'what', 'role', 'quantity']
@@ -240,9 +245,9 @@ def _gaps(t:pd.DataFrame, gains:dict)->pd.DataFrame:
     "A row per quantity and setting, with the difference over its pairs."
     rows = []
     for (e, setting, what, role, q), d in t.groupby(['experiment', 'setting', 'what', 'role', 'quantity'], sort=False):
-        first = role == 'finding' and e in readings and readings[e].found[0].what == what
+        d, first = _by_seed(d), role == 'finding' and e in readings and readings[e].found[0].what == what
         items = [gains[r, q] for r in d.run_a if first and (r, q) in gains]
-        rows.append(dict(experiment=e, setting=setting, what=what, role=role, quantity=q, n_pairs=len(d), seeds=', '.join(sorted(d.seed, key=lambda s: (len(s), s))), **_gap(d, items), unit=d.unit_a.iloc[0], runs_a=' '.join(d.run_a), runs_b=' '.join(d.run_b)))
+        rows.append(dict(experiment=e, setting=setting, what=what, role=role, quantity=q, n_pairs=len(d), seeds=', '.join(d.seed), **_gap(d, items), unit=d.unit_a.iloc[0], runs_a='; '.join(d.run_a), runs_b='; '.join(d.run_b)))
     return _corrected(pd.DataFrame(rows, columns=['experiment', 'setting', 'what', 'role', 'quantity', 'n_pairs', 'seeds', 'a', 'b', 'difference', 'low', 'high', 'bounds', 'p', 'unit', 'runs_a', 'runs_b']))
 
 # %% ../nbs/report_compare.ipynb #9ea56383

@@ -46,8 +46,8 @@ def _times(rs:RunSet)->pd.DataFrame:
 def _asked(rs:RunSet)->pd.DataFrame:
     "A row per setting: the question, seeds, runs and time."
     names = setting_names(rs)
-    t = rs.runs.assign(setting=names.setting.values, varies=names.varies.values)
-    g = t.groupby(['experiment', 'setting'], sort=False).agg(varies=('varies', 'first'), n_runs=('run', 'size'), seeds=('seed', lambda s: ', '.join(sorted(set(s), key=lambda x: (len(x), x)))), minutes=('seconds', lambda s: s.sum()/60), versions=('version', lambda v: ', '.join(sorted({x[:8] for x in v}))), runs=('run', ' '.join)).reset_index()
+    t = rs.runs.assign(setting=names.setting.values, varies=np.where(names.varies == names.setting, '', names.varies))
+    g = t.groupby(['experiment', 'setting'], sort=False).agg(varies=('varies', 'first'), n_runs=('run', 'size'), seeds=('seed', lambda s: ', '.join(sorted(set(s), key=lambda x: (len(x), x)))), minutes=('seconds', lambda s: s.sum()/60), versions=('version', lambda v: ', '.join(sorted({x[:8] for x in v}))), runs=('run', '; '.join)).reset_index()
     g.insert(1, 'question', [readings[e].question if e in readings else 'no reading is declared for this experiment, so its numbers are not shown' for e in g.experiment])
     return g
 
@@ -137,29 +137,33 @@ class Links:
     def one(self, k:str, run:str, short:bool)->str:
         if (k, run) not in self.at: return esc(run)
         anchor, dir, seed = self.at[k, run]
-        return f'<span class="run"><a href="#{anchor}" title="{esc(run)}">{esc(seed if short and seed is not None else run)}</a> <a class="dir" href="{relative_link(dir, self.out)}/" title="folder of {esc(run)}">dir</a></span>'
+        return f'<span class="run"><a href="#{anchor}" title="{esc(run)}">{f"seed {esc(seed)}" if short and seed is not None else esc(run)}</a> <a class="dir" href="{relative_link(dir, self.out)}/" title="folder of {esc(run)}">dir</a></span>'
     def cell(self, c:str, value, k:str)->str:
         k = 'B' if c.endswith('_b') and c.startswith('runs') else k
-        runs = str(value).split(' ') if c.startswith('runs') else [str(value)]
-        return ' '.join(self.one(k, r, len(runs) > 1) for r in runs)
+        runs = str(value).split('; ') if c.startswith('runs') else [str(value)]
+        return ' '.join(self.one(k, r, c.startswith('runs')) for r in runs)
 
 # %% ../nbs/report_page.ipynb #57cd523f
 def _shape(t:pd.DataFrame)->pd.DataFrame:
-    "The columns that a page shows: bounds joined, empty ones left out."
+    "The columns that a page shows: bounds joined, runs beside the quantity, empty ones left out."
     if {'low', 'high'} <= set(t.columns):
         at = list(t.columns).index('low')
         both = [f'[{number(a)}, {number(b)}]' if pd.notna(a) and pd.notna(b) else '' for a, b in zip(t.low, t.high)]
         t = t.drop(columns=['low', 'high'])
         t.insert(at, 'interval', both)
-    drop = [c for c in ('role', 'null', 'folder') if c in t.columns]
-    return t.drop(columns=drop + [c for c in t.columns if c not in drop and all(v == '' or v is None or isinstance(v, float) and np.isnan(v) for v in t[c])])
+    drop = [c for c in ('role', 'null', 'folder', 'set') if c in t.columns and not (c == 'set' and t[c].nunique() > 1)]
+    if 'n_seeds' in t.columns and t.n_seeds.max() == 1: drop += [c for c in ('n_seeds', 'seeds', 'lowest', 'highest', 'signs_disagree', 'disagree') if c in t.columns]
+    t = t.drop(columns=drop + [c for c in t.columns if c not in drop and all(v == '' or v is None or isinstance(v, float) and np.isnan(v) for v in t[c])])
+    links = [c for c in ('runs', 'runs_a', 'runs_b') if c in t.columns and 'quantity' in t.columns]
+    rest, at = [c for c in t.columns if c not in links], list(t.columns).index('quantity') + 1 if links else 0
+    return t[rest[:at] + links + rest[at:]]
 
-def _cell(c:str, v, row, links:Links)->str:
-    if c in _RUNS and not (c == 'runs' and not isinstance(v, str)): return f'<td>{links.cell(c, v, row.get("set", "A"))}</td>'
+def _cell(c:str, v, k:str, links:Links)->str:
+    if c in _RUNS: return f'<td>{links.cell(c, v, k)}</td>'
     if isinstance(v, (bool, np.bool_)): return f'<td{" class=bad" if v and "disagree" in c else ""}>{"yes" if v else "no"}</td>'
     if isinstance(v, (int, float, np.number)): return f'<td class="n" data-v="{v:.9g}">{number(v)}</td>'
     text = '' if v is None else str(v)
-    return f'<td{" class=wordy" if len(text) > 30 else " class=short" if len(text) < 14 else ""}>{esc(text)}</td>'
+    return f'<td{" class=wordy" if len(text) > 30 else " class=short" if len(text) < 27 else ""}>{esc(text)}</td>'
 
 # %% ../nbs/report_page.ipynb #a5e453bb
 def table_html(
@@ -170,10 +174,12 @@ def table_html(
 )->str:
     "A sortable table; rows beyond `most` are in its file only."
     if not len(t): return '<p class="none">None.</p>'
-    s, rest = _shape(t[:most]), len(t) - most
+    few = t if len(t) <= most else t.loc[sorted(t.estimate.abs().nlargest(most).index)] if 'estimate' in t.columns else t[:most]
+    s, rest = _shape(few), len(t) - most
+    sets = list(few.set) if 'set' in few.columns else ['A']*len(few)
     head = ''.join(f'<th scope="col"><button type="button">{esc(_HEADS.get(c, c.replace("_", " ")))}</button></th>' for c in s.columns)
-    body = ''.join('<tr>' + ''.join(_cell(c, v, r, links) for c, v in r.items()) + '</tr>' for r in s.to_dict('records'))
-    more = f'<p class="more">{rest} more rows in <a href="./tables/{name}.csv">tables/{name}.csv</a>.</p>' if rest > 0 else ''
+    body = ''.join('<tr>' + ''.join(_cell(c, v, k, links) for c, v in r.items()) + '</tr>' for k, r in zip(sets, s.to_dict('records')))
+    more = f'<p class="more">{rest} more rows{", nearer to zero," if "estimate" in t.columns else ""} are in <a href="./tables/{name}.csv">tables/{name}.csv</a>.</p>' if rest > 0 else ''
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}'
 
 # %% ../nbs/report_page.ipynb #c9b22a1e

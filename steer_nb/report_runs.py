@@ -128,7 +128,7 @@ def tidy(
 def _drawn(t:pd.DataFrame)->pd.DataFrame:
     "A row for all draws of a control: mean, lowest and highest, and how many there were."
     g = t.groupby(['what', 'role', 'quantity', 'unit', 'null'], sort=False, dropna=False).estimate.agg(['mean', 'min', 'max', 'size']).reset_index()
-    return g.rename(columns=dict(mean='estimate', min='low', max='high', size='n')).assign(bounds=lambda d: 'range of ' + d.n.astype(str)).reindex(columns=COLUMNS)
+    return g.rename(columns=dict(mean='estimate', min='low', max='high', size='n')).assign(at='', bounds=lambda d: 'range of ' + d.n.astype(str)).reindex(columns=COLUMNS)
 
 # %% ../nbs/report_runs.ipynb #0c676db8
 def run_folders(
