@@ -21,7 +21,7 @@ import pandas as pd
 
 # %% ../nbs/report_page.ipynb #c96e1563
 from .plots import _BLUE, _GREY, _ORANGE, _heading
-from .report_compare import Comparison, across_seeds, compare, same_seed, verdicts_by_seed, setting_names
+from .report_compare import Comparison, across_seeds, compare, same_seed, setting_names, verdicts_by_seed, _by_seed
 from .report_runs import RunSet, readings, read_set, repeat_command, shown
 
 # %% ../nbs/report_page.ipynb #d486991a
@@ -46,8 +46,8 @@ def _times(rs:RunSet)->pd.DataFrame:
 def _asked(rs:RunSet)->pd.DataFrame:
     "A row per setting: the question, seeds, runs and time."
     names = setting_names(rs)
-    t = rs.runs.assign(setting=names.setting.values, varies=np.where(names.varies == names.setting, '', names.varies))
-    g = t.groupby(['experiment', 'setting'], sort=False).agg(varies=('varies', 'first'), n_runs=('run', 'size'), seeds=('seed', lambda s: ', '.join(sorted(set(s), key=lambda x: (len(x), x)))), minutes=('seconds', lambda s: s.sum()/60), versions=('version', lambda v: ', '.join(sorted({x[:8] for x in v}))), runs=('run', '; '.join)).reset_index()
+    t = _by_seed(rs.runs.assign(setting=names.setting.values, varies=np.where(names.varies == names.setting, '', names.varies)))
+    g = t.groupby(['experiment', 'setting'], sort=False).agg(varies=('varies', 'first'), n_runs=('run', 'size'), seeds=('seed', lambda s: ', '.join(dict.fromkeys(s))), minutes=('seconds', lambda s: s.sum()/60), versions=('version', lambda v: ', '.join(sorted({x[:8] for x in v}))), runs=('run', '; '.join)).reset_index()
     g.insert(1, 'question', [readings[e].question if e in readings else 'no reading is declared for this experiment, so its numbers are not shown' for e in g.experiment])
     return g
 

@@ -7,7 +7,7 @@ __all__ = ['readings', 'COLUMNS', 'Found', 'Reading', 'tidy', 'run_folders', 'ch
            'settings', 'RunSet', 'read_set', 'toy_run']
 
 # %% ../nbs/report_runs.ipynb #71490d4b
-import fcntl, glob, os, shlex
+import fcntl, glob, json, os, shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Sequence
@@ -189,12 +189,18 @@ def _items(dir:Path, parts:dict)->pd.DataFrame:
     return t.dropna(subset=['group', 'before', 'after'])
 
 # %% ../nbs/report_runs.ipynb #094f1fe7
+def _literal(v)->str:
+    "A Python literal with double quotes, which read well inside the shell's single ones."
+    if isinstance(v, str): return json.dumps(v, ensure_ascii=False)
+    if isinstance(v, dict): return '{' + ', '.join(f'{_literal(k)}: {_literal(x)}' for k, x in v.items()) + '}'
+    return '[' + ', '.join(map(_literal, v)) + ']' if isinstance(v, (list, tuple)) else repr(v)
+
 def repeat_command(
     info:dict, # a run's RUN.json
 )->str:        # '' for an experiment of another package
     "The shell command that makes the run again."
     module = experiments.get(info.get('name'))
-    return 'python -c ' + shlex.quote(f"from {module} import run; run(**{info.get('params') or {}!r})") if module else ''
+    return 'python -c ' + shlex.quote(f"from {module} import run; run(**{_literal(info.get('params') or {})})") if module else ''
 
 def shown(v)->str:
     "A parameter's value as a short text."
