@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable
 
 # %% ../nbs/launch_local.ipynb #cce68af9
-from .core import RunError, SteerError, read_json, stable_hash, write_json
+from .core import RunError, SteerError, read_json, reading, stable_hash, write_json
 from .launch_plan import Claim, Plan, _age, _weights, count_line, counts, result_of, states
 from .launch_work import _pending, cancels, child_env, move_aside
 
@@ -59,7 +59,8 @@ def after(
     n = counts(states(p))
     mark = stable_hash([[k, (result_of(p.folder(k)) or {}).get('finished')] for k in p.runs])
     with _lock(p.dir/'then.lock'):
-        if (p.dir/'then.json').exists() and read_json(p.dir/'then.json').get('mark') == mark: return None
+        with reading(p.dir/'then.json', 'the record of a command'):
+            if (p.dir/'then.json').exists() and read_json(p.dir/'then.json').get('mark') == mark: return None
         write_json(p.dir/'then.json', dict(mark=mark, command=command, at=time.strftime('%F %T')))  # first: it may well end this machine
         env = {f'STEER_{k.upper()}': str(n.get(k, 0)) for k in ('done', 'failed', 'stale')} | dict(STEER_TOTAL=str(len(p)), STEER_PLAN=str(p.dir))
         (p.dir/'logs').mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import RunError, SteerError, write_atomic
+from ..core import RunError, SteerError, reads, write_atomic
 from .directions import Direction
 from ..models.edits import Edit, edit
 from ..models.embedded import check_gguf
@@ -45,6 +45,7 @@ def _block(site: str, d: Direction) -> int:
     if kind != 'resid_post' or not at.isdigit(): raise SteerError(f'{site}: a GGUF control vector is added to what a block leaves behind: only sites resid_post.N of models whose blocks run once can be written')
     return int(at)
 
+@reads('a control vector', 'file')
 def from_gguf(
     file: str | Path,
     lm: LM | None = None,    # the model it is meant for: its width and depth are checked
@@ -97,6 +98,7 @@ def _module(lm: LM, spot, taken) -> str:
     if name in taken: raise SteerError(f'two edits at {name}: the harness keeps one per module')
     return name
 
+@reads('a steering file', 'file')
 def from_steered(
     lm: LM,
     file: str | Path,   # written by `to_steered` or for the harness
