@@ -59,10 +59,14 @@ def resume(
     kept = old['options'] if engine == old['engine'] else {}
     return run_plan(p, engine, retry_failed, options.pop('then', old['then']), background, **kept | options)
 
+def _fits(name: str, value) -> bool:
+    kinds = dict(workers=int, cores=int, tries=int, limit=(int, float), keep_stale=bool, minutes=int, gpus=int, cpus=int, memory=int, requeues=int, partition=str, setup=(str, list), extra=dict)
+    return value is None or isinstance(value, kinds.get(name, object))
+
 def _last_time(file: Path) -> dict:
     "How a plan was run: engine, then, options."
     old = read_json(file) if file.exists() else dict(engine='local', then=None, options={})
-    if not isinstance(old, dict) or old.get('engine') not in [*ENGINES] or not isinstance(old.get('then'), str | None) or not isinstance(old.get('options'), dict) or not set(old['options']) <= set(_options[old['engine']]): raise RunError(f'{file} was altered: it does not say how the plan was run; delete it, and give the options again')
+    if not isinstance(old, dict) or old.get('engine') not in [*ENGINES] or 'then' not in old or not isinstance(old['then'], str | None) or not isinstance(old.get('options'), dict) or not all(_fits(k, v) for k, v in old['options'].items()) or not set(old['options']) <= set(_options[old['engine']]): raise RunError(f'{file} was altered: it does not say how the plan was run; delete it, and give the options again')
     return old
 
 def cancel(

@@ -6,7 +6,7 @@
 __all__ = ['actions', 'to_gguf', 'from_gguf', 'to_steered', 'from_steered']
 
 # %% ../../nbs/methods/06_interchange.ipynb #2242114a
-import warnings
+import warnings, zipfile
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,9 @@ def from_steered(
     file: str | Path,   # written by `to_steered` or for the harness
 ) -> list[Edit]:
     "Read a steering file of the harness as edits."
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as z: bad = z.testzip()  # torch does not look at the checksums
+        if bad: raise RunError(f'{file} is damaged: the checksum of {bad} is another one')
     try: held = torch.load(file, weights_only=True, map_location='cpu')
     except FileNotFoundError: raise SteerError(f'no such file: {file}') from None
     except Exception as e: raise RunError(f'{file} cannot be read as tensors and plain values alone ({type(e).__name__}); nothing in it was run') from None
