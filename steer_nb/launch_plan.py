@@ -7,7 +7,7 @@ __all__ = ['STATES', 'model_revision', 'run_key', 'plans_dir', 'plan', 'Plan', '
            'result_of', 'states', 'counts', 'count_line', 'status', 'list_plans']
 
 # %% ../nbs/launch_plan.ipynb #454b4c7e
-import fcntl, importlib, itertools, json, os, re, socket, time
+import errno, fcntl, importlib, itertools, json, os, re, socket, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,8 +171,11 @@ class Claim:
 
     def note(self, event: str, **kw) -> None:
         "Add a line: 'claimed', 'returned', 'finished'."
-        os.write(self.fd, _line(event=event, **kw).encode())
-        os.fsync(self.fd)
+        line, size = _line(event=event, **kw).encode(), os.fstat(self.fd).st_size
+        try:
+            if os.write(self.fd, line) < len(line): os.ftruncate(self.fd, size); raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self.fd)
+        except OSError as e: raise RunError(f'cannot write {self.path}: {e}; free some space, then resume the plan') from e
 
     def drop(self) -> None:
         "Give the lock back."

@@ -27,7 +27,7 @@ class Soak:
     def __init__(self, runs: int, seed: int, minutes: float, mounts: bool, home: Path):
         self.n, self.rng, self.end, self.mounts, self.home = runs, random.Random(seed), time.time() + 60*minutes, mounts, home
         self.did, self.refused, self.bad, self.began = collections.Counter(), [], [], time.time()
-        self.launchers, self.again, self.last = [], collections.Counter(), -1
+        self.launchers, self.again, self.last, self.patience = [], collections.Counter(), -1, 120
 
     def say(self, text: str) -> None: print(f'{time.time() - self.began:6.0f} s  {text}', flush=True)
 
@@ -126,7 +126,7 @@ class Soak:
             for l in self.launchers[:]:
                 if l.poll() is not None: self.launchers.remove(l)
             while len(self.launchers) < 2: self.launchers.append(self.start(p, '--retry-failed')); seen = time.time()
-            if n.get('done', 0) >= target or time.time() > seen + 60:
+            if n.get('done', 0) >= target or time.time() > seen + self.patience:
                 time.sleep(self.rng.uniform(0, 2))
                 mark = 4*n.get('done', 0) // len(p)
                 if mark > self.last:
