@@ -222,7 +222,7 @@ def result_of(
     "A run's result, if it has one; `RunError` for a damaged one."
     if not (folder/'result.json').exists(): return None
     x = read_json(folder/'result.json')
-    kinds = dict(status=str, seconds=(int, float), finished=(int, float, type(None)), error=(str, type(None)), run=(str, type(None)), source=(str, type(None)))
+    kinds = dict(status=str, seconds=(int, float, type(None)), finished=(int, float, type(None)), error=(str, type(None)), run=(str, type(None)), source=(str, type(None)))
     if not isinstance(x, dict) or not all(isinstance(x.get(k), v) for k, v in kinds.items()) or x['status'] not in ('done', 'failed') or not all(abs(x.get(k) or 0) < 1e12 for k in ('seconds', 'finished')) or '/' in (x.get('run') or ''): raise RunError(f'{folder}/result.json was altered: delete it to run this run again')
     return x
 
