@@ -325,7 +325,7 @@ def _damaged(path:str|Path, what:str, e:Exception)->RunError:
 # %% ../nbs/00_core.ipynb #bdcf86c2
 _broken = (ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
            ValueError, zlib.error)
-_parsers = ('safetensors', 'yaml', 'struct', 'zipfile', 'pyarrow', 'pandas', 'pickle', '_pickle')
+_parsers = ('safetensors', 'yaml', 'struct', 'tokenize', 'zipfile', 'pyarrow', 'pandas', 'pickle', '_pickle')
 
 @contextmanager
 def reading(

@@ -294,23 +294,6 @@ def clock(self:Run,
     times = self.info['times']
     times[what] = round(times.get(what, 0) + seconds, 3)
 
-# %% ../nbs/01_runs.ipynb #097ea899
-def check_run(
-    folder:str|Path, # a run directory
-)->list[str]: # one sentence per file that is missing or damaged; empty if all is well
-    "What is wrong with a run directory, by the checksums that were recorded."
-    folder, bad = Path(folder), []
-    for name in ('RUN.json', 'parts.json'):
-        try: x = read_json(folder/name)
-        except RunError as e: bad.append(str(e))
-        else:
-            if not isinstance(x, dict) or name == 'parts.json' and not all(_is_part(k, v) for k, v in x.items()): bad.append(f'{folder/name} was altered')
-    for v in (x.values() if not bad else ()):
-        f = folder/v['file']
-        if not f.is_file(): bad.append(f'{f} is missing')
-        elif file_sha256(f) != v['sha256']: bad.append(f'{f} was altered or damaged: its SHA-256 is not the recorded one')
-    return bad
-
 # %% ../nbs/01_runs.ipynb #d67bd732
 @patch
 def log(self:Run,
@@ -362,3 +345,20 @@ def __exit__(self:Run, kind, e, tb):
         self.close()
         if e is None: raise
         e.add_note(f'(and RUN.json could not be written: {err})')
+
+# %% ../nbs/01_runs.ipynb #097ea899
+def check_run(
+    folder:str|Path, # a run directory
+)->list[str]: # one sentence per file that is missing or damaged; empty if all is well
+    "What is wrong with a run directory, by the checksums that were recorded."
+    folder, bad = Path(folder), []
+    for name in ('RUN.json', 'parts.json'):
+        try: x = read_json(folder/name)
+        except RunError as e: bad.append(str(e))
+        else:
+            if not isinstance(x, dict) or name == 'parts.json' and not all(_is_part(k, v) for k, v in x.items()): bad.append(f'{folder/name} was altered')
+    for v in (x.values() if not bad else ()):
+        f = folder/v['file']
+        if not f.is_file(): bad.append(f'{f} is missing')
+        elif file_sha256(f) != v['sha256']: bad.append(f'{f} was altered or damaged: its SHA-256 is not the recorded one')
+    return bad

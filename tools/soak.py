@@ -25,9 +25,9 @@ def own_mounts() -> bool:
 class Soak:
     "One soak: a plan, its launchers, and what was done to them."
     def __init__(self, runs: int, seed: int, minutes: float, mounts: bool, home: Path):
-        self.n, self.rng, self.end, self.mounts, self.home = runs, random.Random(seed), time.time() + 60*minutes, mounts, home
+        self.n, self.rng, self.minutes, self.mounts, self.home = runs, random.Random(seed), minutes, mounts, home
         self.did, self.refused, self.bad, self.began = collections.Counter(), [], [], time.time()
-        self.launchers, self.again, self.last, self.patience = [], collections.Counter(), -1, 120
+        self.launchers, self.again, self.seen, self.quarter = [], collections.Counter(), set(), -1  # again: how often a run had to be done again, for the damage done to it
 
     def say(self, text: str) -> None: print(f'{time.time() - self.began:6.0f} s  {text}', flush=True)
 
@@ -114,29 +114,30 @@ class Soak:
             self.again[k] += 1
 
     def storm(self, p) -> None:
-        "Run the plan while things are killed and damaged."
+        "Run the plan while things are killed and damaged, for two thirds of the time; the rest is for what is left."
         from steer_nb.launch_plan import counts, states
-        hurt, done, seen = set(), -1, time.time()
-        target = self.rng.randint(1, 3)
-        while time.time() < self.end:
+        began = time.time()
+        fire, end = began + 40*self.minutes, began + 60*self.minutes
+        target, last = self.rng.randint(1, 2), time.time()
+        while time.time() < end:
             n = counts(s := states(p))
             for k, v in s.items():
                 if v['status'] == 'failed': self.failed(p, k)
-            if n.get('done', 0) == len(p): break
-            for l in self.launchers[:]:
-                if l.poll() is not None: self.launchers.remove(l)
-            while len(self.launchers) < 2: self.launchers.append(self.start(p, '--retry-failed')); seen = time.time()
-            if n.get('done', 0) >= target or time.time() > seen + self.patience:
+            done = n.get('done', 0)
+            if done == len(p): break
+            self.launchers = [l for l in self.launchers if l.poll() is None]
+            while len(self.launchers) < 2: self.launchers.append(self.start(p, '--retry-failed'))
+            if time.time() < fire and (done >= target or time.time() > last + 120):
                 time.sleep(self.rng.uniform(0, 2))
-                mark = 4*n.get('done', 0) // len(p)
-                if mark > self.last:
-                    self.last = mark
+                if 4*done // len(p) > self.quarter and done:
+                    self.quarter = 4*done // len(p)
                     self.stop(p); self.damage(p)
                 else: self.hit(p)
-                target, seen = n.get('done', 0) + self.rng.randint(1, max(2, len(p) // 12)), time.time()
+                target, last = done + self.rng.randint(1, max(2, len(p) // 20)), time.time()
                 self.say(f'{n}')
             time.sleep(.3)
-        self.stop(p) if any(l.poll() is None for l in self.launchers) and time.time() >= self.end else [l.wait(60) for l in self.launchers]
+        if time.time() > end: self.stop(p)
+        for l in self.launchers: l.wait(60)
         self.launchers = []
         self.did['runs'] = len(p)
 
@@ -144,8 +145,8 @@ class Soak:
         "A run may fail because its kernel was killed, or because too many processes died over it, and it must say so."
         from steer_nb.launch_plan import result_of
         r = result_of(p.folder(k))
-        if r is None or r['status'] != 'failed' or (k, r.get('finished')) in self.again: return
-        self.again[k, r.get('finished')] = 0
+        if r is None or r['status'] != 'failed' or (k, r.get('finished')) in self.seen: return
+        self.seen.add((k, r.get('finished')))
         if r.get('kind') not in ('kernel died', 'lost') and 'is in use by' not in r['error']: self.wrong(f'run {k} failed: {r["error"][:300]}')
         self.refused.append(r['error'])
 
@@ -212,8 +213,10 @@ class Soak:
         from steer_nb.core import read_json, read_table
         from steer_nb.launch_plan import claim_lines, states
         from steer_nb.runs import check_run
-        for k, s in states(p).items():
-            if s['status'] != 'done': self.wrong(f'{what}: run {k} is {s["status"]}: {s.get("note")}'); continue
+        now = states(p)
+        if rest := [k for k, s in now.items() if s['status'] != 'done']: self.wrong(f'{what}: {len(rest)} of {len(p)} runs were not done in time, e.g. {rest[0]}: {now[rest[0]]["status"]} {now[rest[0]].get("note") or ""}')
+        for k, s in now.items():
+            if s['status'] != 'done': continue
             run, want = p.home/s['run'], calm/s['run']
             for x in check_run(run): self.wrong(f'{what}: {x}')
             a, b = (read_json(d/'parts.json') for d in (run, want))
@@ -224,7 +227,8 @@ class Soak:
                 else: self.wrong(f'{what}: {run}/{a[n]["file"]} is not that of the undisturbed run')
             times = sum(x['event'] == 'finished' and x.get('status') == 'done' for x in claim_lines(p.folder(k)))
             if times > 1 + self.again[k]: self.wrong(f'{what}: run {k} was done {times} times, {1 + self.again[k]} were asked for')
-        if len(found := {s['run'] for s in states(p).values() if s.get('run')}) != len(p): self.wrong(f'{what}: {len(p)} runs, {len(found)} directories')
+        if rest: return
+        if len(found := {s['run'] for s in now.values()}) != len(p): self.wrong(f'{what}: {len(p)} runs, {len(found)} directories')
         if left := [f for f in p.home.rglob('.tmp-*')]: self.wrong(f'{what}: {len(left)} temporary files are left, e.g. {left[0]}')
 
     def go(self) -> int:
@@ -271,7 +275,7 @@ def main() -> None:
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument('--runs', type=int, default=200)
     ap.add_argument('--seed', type=int, default=0, help='of what is killed and damaged, and when')
-    ap.add_argument('--minutes', type=float, default=60, help='after this the storm ends, which is a violation if runs are missing')
+    ap.add_argument('--minutes', type=float, default=60, help='most minutes under fire; runs not done by then are a violation (default 60)')
     ap.add_argument('--keep', action='store_true', help='keep the folder')
     a = ap.parse_args()
     mounts = own_mounts()
