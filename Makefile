@@ -3,7 +3,7 @@ PY   := .venv/bin/python
 ARGS ?= -p seed 3
 OUT  ?= out.ipynb
 
-.PHONY: help setup run jobs test lab check sync readme wheel clean distclean
+.PHONY: help setup run jobs test soak lab check sync readme wheel clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -26,6 +26,9 @@ test: setup ## generated files in step with the notebooks? then every notebook t
 	$(PY) tools/checks.py
 	$(PY) tools/sync_check.py
 	$(PY) tools/run_tests.py $(if $(NB),--path '$(NB)') $(if $(FLAGS),--flags '$(FLAGS)') $(if $(WORKERS),--n_workers $(WORKERS))
+
+soak: setup ## many small runs under kills, a full disk, damaged files (RUNS=200 SEED=0 MINUTES=60)
+	$(PY) tools/soak.py $(if $(RUNS),--runs '$(RUNS)') $(if $(SEED),--seed '$(SEED)') $(if $(MINUTES),--minutes '$(MINUTES)')
 
 check: setup ## only the checks of `make test`, seconds
 	$(PY) tools/checks.py

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['SteerError', 'RunError', 'suggest', 'in_test', 'data_path', 'runs_dir', 'cache_dir', 'stable_hash', 'rng',
-           'torch_rng', 'seed_all', 'progress', 'check_params', 'write_atomic', 'write_json', 'read_json',
-           'file_sha256', 'write_table', 'read_table', 'write_tensors', 'read_tensors']
+           'torch_rng', 'seed_all', 'progress', 'check_params', 'write_atomic', 'reading', 'reads', 'inside',
+           'write_json', 'read_json', 'file_sha256', 'write_table', 'read_table', 'write_tensors', 'read_tensors']
 
 # %% ../nbs/00_core.ipynb #46c2e5d4
-import atexit, difflib, errno, hashlib, io, json, math, os, random, shutil, sys, tempfile, typing, uuid
-from contextlib import suppress
-from functools import cache
+import atexit, difflib, errno, hashlib, inspect, io, json, math, os, random, shutil, sys, tempfile, typing, uuid, zlib
+from contextlib import contextmanager, suppress
+from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Callable, Iterable, Literal
@@ -318,8 +318,56 @@ def _found(path:str|Path)->Path:
     raise RunError(f'{path} does not exist or is not a file')
 
 def _damaged(path:str|Path, what:str, e:Exception)->RunError:
-    return RunError(f'{path} cannot be read as {what} ({str(e).strip()[:200]}): it is cut short, altered or something else; '
+    why = f'no {e}' if isinstance(e, KeyError) else ' '.join(str(e).split())[:200] or type(e).__name__
+    return RunError(f'{path} cannot be read as {what} ({why}): it is cut short, altered or something else; '
                     'delete it and make or fetch it again')
+
+# %% ../nbs/00_core.ipynb #bdcf86c2
+_broken = (ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError,
+           ValueError, zlib.error)
+_parsers = ('safetensors', 'yaml', 'struct', 'tokenize', 'zipfile', 'pyarrow', 'pandas', 'pickle', '_pickle')
+
+@contextmanager
+def reading(
+    path:str|Path, # the file, or folder, that is taken apart
+    what:str, # what it should be
+):
+    "Whatever goes wrong inside is an error that names the file."
+    try: yield
+    except SteerError as e:
+        if str(path) in str(e): raise
+        raise type(e)(f'{path}: {e}') from e
+    except _broken as e: raise _damaged(path, what, e) from e
+    except Exception as e:
+        if type(e).__module__.split('.')[0] not in _parsers: raise
+        raise _damaged(path, what, e) from e
+
+# %% ../nbs/00_core.ipynb #4a6764fa
+def reads(
+    what:str, # what the file should be
+    arg:str='folder', # the parameter that names it
+)->Callable: # a decorator
+    "A function under `reading`."
+    def wrap(f):
+        sig = inspect.signature(f)
+        @wraps(f)
+        def g(*args, **kwargs):
+            with reading(sig.bind(*args, **kwargs).arguments[arg], what): return f(*args, **kwargs)
+        return g
+    return wrap
+
+# %% ../nbs/00_core.ipynb #8fd059f5
+def inside(
+    folder:str|Path,
+    name:str, # as a manifest gives it
+)->Path:
+    "A file of a folder; refuses names that lead out of it."
+    if not isinstance(name, str) or not name or '\0' in name or '://' in name or Path(name).is_absolute() or \
+       not (path := (Path(folder)/name).resolve()).is_relative_to(Path(folder).resolve()):
+        raise RunError(f'{folder} names the file {str(name)[:200]!r}, which is not in it: a manifest may only name files of its '
+                       'own folder; fetch or copy it there first')
+    if not path.is_file(): raise RunError(f'{folder} names the file {name[:200]!r}, which is missing')
+    return path
 
 # %% ../nbs/00_core.ipynb #da2e2de9
 def write_json(
@@ -335,8 +383,7 @@ def read_json(
 )->Any:
     "Read JSON; a `RunError` if it is missing or damaged."
     path = _found(path)
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as e: raise _damaged(path, 'JSON', e) from e
+    with reading(path, 'JSON'): return json.loads(path.read_text(encoding='utf-8'))
 
 # %% ../nbs/00_core.ipynb #8e95ee61
 def file_sha256(
@@ -365,10 +412,18 @@ def read_table(
 )->pd.DataFrame:
     "Read a Parquet table; a `RunError` if it is missing, damaged or something else."
     path = _found(path)
-    try: table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
-    except (OSError, ValueError, pa.ArrowException) as e: raise _damaged(path, 'Parquet', e) from e
-    lists = {f.name: table[f.name].to_pylist() for f in table.schema if pa.types.is_nested(f.type)}
-    return table.to_pandas().assign(**{k: pd.Series(v, dtype=object) for k, v in lists.items()})
+    with reading(path, 'Parquet'):
+        table = pq.read_table(path, page_checksum_verification=True, partitioning=None)
+        lists = {f.name: table[f.name].to_pylist() for f in table.schema if pa.types.is_nested(f.type)}
+        return table.to_pandas().assign(**{k: pd.Series(v, dtype=object) for k, v in lists.items()})
+
+# %% ../nbs/00_core.ipynb #ed484b4f
+def _sums(ts:dict, about:dict)->dict:
+    "A checksum of each tensor, and of the metadata under ''."
+    import torch
+    bits = lambda t: t.contiguous().reshape(-1).view(torch.uint8).numpy()
+    one = lambda t: zlib.crc32(bits(t), zlib.crc32(f'{t.dtype} {list(t.shape)}'.encode()))
+    return {'': zlib.crc32(json.dumps(about, sort_keys=True).encode())} | {k: one(t) for k, t in sorted(ts.items())}
 
 # %% ../nbs/00_core.ipynb #247f0588
 def write_tensors(
@@ -383,10 +438,11 @@ def write_tensors(
     ts = {k: torch.as_tensor(v).detach().cpu().contiguous() for k, v in tensors.items()}
     shared = len({v.untyped_storage().data_ptr() for v in ts.values()}) < len(ts)
     ts = {k: v.clone() if shared or v.untyped_storage().nbytes() != v.nbytes else v for k, v in ts.items()}
+    about = _plain(metadata or {}, finite=True)
     def write(p):
         p.touch() # with the umask's mode, which safetensors would not keep
         mode = p.stat().st_mode
-        try: save_file(ts, p, metadata={'steer_nb': json.dumps(_plain(metadata or {}, finite=True))})
+        try: save_file(ts, p, metadata={'steer_nb': json.dumps(dict(about=about, crc32=_sums(ts, about)))})
         except SafetensorError as e: raise OSError(str(e)) from e
         p.chmod(mode)
     return write_atomic(path, write)
@@ -394,11 +450,17 @@ def write_tensors(
 # %% ../nbs/00_core.ipynb #207ad5fa
 def read_tensors(
     path:str|Path, # the file to read
+    names:list[str]|None=None, # only these tensors
 )->tuple[dict, dict]: # tensors by name, metadata
     "Read a safetensors file; a `RunError` if it is missing, damaged or something else."
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
     path = _found(path)
-    try:
-        with safe_open(path, framework='pt') as f: ts, meta = {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
-        return ts, json.loads(meta['steer_nb']) if 'steer_nb' in meta else meta
-    except (OSError, ValueError, SafetensorError) as e: raise _damaged(path, 'safetensors', e) from e
+    with reading(path, 'safetensors'):
+        with safe_open(path, framework='pt') as f:
+            ts, meta = {k: f.get_tensor(k) for k in (f.keys() if names is None else names)}, f.metadata() or {}
+        about = json.loads(meta['steer_nb']) if 'steer_nb' in meta else meta
+        if not isinstance(about, dict): raise ValueError('its header holds no dict')
+        if not {'about', 'crc32'} & set(about): return ts, about # of others, or without sums
+        for k, n in _sums(ts, about['about']).items():
+            if about['crc32'].get(k) != n: raise ValueError(f'{k or "the header"} is not what was written: its sum differs')
+        return ts, about['about']

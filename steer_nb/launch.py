@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 # %% ../nbs/launch.ipynb #a7192a2f
-from .core import SteerError, _shell, read_json, suggest, write_json
+from .core import RunError, SteerError, _shell, read_json, suggest, write_json
 from .experiments.jobs import list_jobs, match_jobs
 from .launch_local import after, cancel_local, ended, progress_line, reset_failed, run_local
 from .launch_plan import Plan, _age, _as_plan, count_line, counts, list_plans, plan, read_plan, states, status
@@ -54,10 +54,20 @@ def resume(
 ) -> pd.DataFrame:
     "Run what is missing of a plan, the way it was run last time."
     p = _as_plan(p)
-    old = read_json(p.dir/'engine.json') if (p.dir/'engine.json').exists() else dict(engine='local', then=None, options={})
+    old = _last_time(p.dir/'engine.json')
     engine = options.pop('engine', old['engine'])
     kept = old['options'] if engine == old['engine'] else {}
     return run_plan(p, engine, retry_failed, options.pop('then', old['then']), background, **kept | options)
+
+def _fits(name: str, value) -> bool:
+    kinds = dict(workers=int, cores=int, tries=int, limit=(int, float), keep_stale=bool, minutes=int, gpus=int, cpus=int, memory=int, requeues=int, partition=str, setup=(str, list), extra=dict)
+    return value is None or isinstance(value, kinds.get(name, object))
+
+def _last_time(file: Path) -> dict:
+    "How a plan was run: engine, then, options."
+    old = read_json(file) if file.exists() else dict(engine='local', then=None, options={})
+    if not isinstance(old, dict) or old.get('engine') not in [*ENGINES] or 'then' not in old or not isinstance(old['then'], str | None) or not isinstance(old.get('options'), dict) or not all(_fits(k, v) for k, v in old['options'].items()) or not set(old['options']) <= set(_options[old['engine']]): raise RunError(f'{file} was altered: it does not say how the plan was run; delete it, and give the options again')
+    return old
 
 def cancel(
     p: Plan | str,  # a plan or its name

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Callable
 
 # %% ../nbs/launch_local.ipynb #cce68af9
-from .core import RunError, SteerError, read_json, stable_hash, write_json
+from .core import RunError, SteerError, read_json, reading, stable_hash, write_json
 from .launch_plan import Claim, Plan, _age, _weights, count_line, counts, result_of, states
 from .launch_work import _pending, cancels, child_env, move_aside
 
@@ -59,7 +59,8 @@ def after(
     n = counts(states(p))
     mark = stable_hash([[k, (result_of(p.folder(k)) or {}).get('finished')] for k in p.runs])
     with _lock(p.dir/'then.lock'):
-        if (p.dir/'then.json').exists() and read_json(p.dir/'then.json').get('mark') == mark: return None
+        with reading(p.dir/'then.json', 'the record of a command'):
+            if (p.dir/'then.json').exists() and read_json(p.dir/'then.json').get('mark') == mark: return None
         write_json(p.dir/'then.json', dict(mark=mark, command=command, at=time.strftime('%F %T')))  # first: it may well end this machine
         env = {f'STEER_{k.upper()}': str(n.get(k, 0)) for k in ('done', 'failed', 'stale')} | dict(STEER_TOTAL=str(len(p)), STEER_PLAN=str(p.dir))
         (p.dir/'logs').mkdir(exist_ok=True)
@@ -103,9 +104,14 @@ def reset_failed(
         c.drop()
     return n
 
+@contextmanager
+def _writing(file: Path):
+    try: file.parent.mkdir(parents=True, exist_ok=True); yield
+    except OSError as e: raise RunError(f'cannot write {file}: {e}; free some space or make the folder writable, then resume the plan') from e
+
 def _spawn(p: Plan, i: int, env: dict, options: dict) -> subprocess.Popen:
-    (p.dir/'logs').mkdir(parents=True, exist_ok=True)
-    with open(p.dir/'logs'/f'worker-{os.uname().nodename}-{os.getpid()}-{i}.log', 'ab') as log:
+    file = p.dir/'logs'/f'worker-{os.uname().nodename}-{os.getpid()}-{i}.log'
+    with _writing(file), open(file, 'ab') as log:
         return subprocess.Popen([sys.executable, '-m', 'steer_nb.launch_work', json.dumps(dict(plan=str(p.dir), parent=os.getpid()) | options)], env=child_env(**env), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
 
 def _end(workers: dict) -> None:
@@ -155,7 +161,7 @@ def cancel_local(
     wait: float = 30,  # seconds, until nothing runs any more
 ) -> int:              # runs still going after that
     "Have every launcher and worker of a plan stop; runs in progress are given back."
-    with open(p.dir/'cancel', 'a') as f: f.write(time.strftime('%F %T\n'))
+    with _writing(p.dir/'cancel'), open(p.dir/'cancel', 'a') as f: f.write(time.strftime('%F %T\n'))
     end = time.time() + wait
     while (n := counts(states(p)).get('running', 0)) and time.time() < end: time.sleep(.3)
     return n

@@ -7,7 +7,7 @@ __all__ = ['STATES', 'model_revision', 'run_key', 'plans_dir', 'plan', 'Plan', '
            'result_of', 'states', 'counts', 'count_line', 'status', 'list_plans']
 
 # %% ../nbs/launch_plan.ipynb #454b4c7e
-import fcntl, importlib, itertools, json, os, re, socket, time
+import errno, fcntl, importlib, itertools, json, os, re, socket, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Iterator
 import pandas as pd
 
 # %% ../nbs/launch_plan.ipynb #cb7697b6
-from .core import RunError, SteerError, file_sha256, read_json, runs_dir, stable_hash, suggest, write_json
+from .core import RunError, SteerError, file_sha256, read_json, reading, runs_dir, stable_hash, suggest, write_json
 from .experiments.jobs import default_job, experiments, job_runs, load_job, match_jobs
 from .runs import input_files, source_digest
 
@@ -102,7 +102,8 @@ def plan(
             why = 'the source of the package changed since' if {r['source'] for r in old.runs.values()} != {source_digest()} else 'it holds other runs'
             raise SteerError(f'a plan {name!r} exists and is not this one ({why}): give another name, or delete {folder}')
         return old
-    write_json(folder/'plan.json', dict(schema=1, name=name, source=source_digest(), made=time.strftime('%F %T'), runs=[dict(key=k) | r for k, r in runs.items()]))
+    entries = [dict(key=k) | r for k, r in runs.items()]
+    write_json(folder/'plan.json', dict(schema=1, name=name, source=source_digest(), made=time.strftime('%F %T'), sum=stable_hash(entries), runs=entries))
     return read_plan(folder)
 
 def _weights(r: dict) -> tuple:
@@ -139,10 +140,13 @@ def read_plan(
         folder = root/hits[0]
     x = read_json(folder/'plan.json')
     if not isinstance(x, dict) or x.get('schema') != 1: raise RunError(f'{folder}/plan.json is no plan of this version: make the plan again')
-    try: runs = {r['key']: {k: v for k, v in r.items() if k != 'key'} for r in x['runs']}
-    except (KeyError, TypeError) as e: raise RunError(f'{folder}/plan.json was altered ({e}): delete it and plan again') from None
+    with reading(folder/'plan.json', 'a plan'):
+        runs = {r['key']: {k: v for k, v in r.items() if k != 'key'} for r in x['runs']}
+        if not runs: raise ValueError('it has no runs')
+        keys = {k: run_key(r) for k, r in runs.items()}
+        if x.get('sum', s := stable_hash(x['runs'])) != s: raise RunError(f'{folder}/plan.json was altered: its runs are not those that were planned; delete it and plan again')
     for k, r in runs.items():
-        if set(r) != {'job', 'experiment', 'given', 'params', 'source', 'revision', 'files'} or run_key(r) != k: raise RunError(f'{folder}/plan.json was altered: run {k} is not what its key says; delete it and plan again')
+        if set(r) != {'job', 'experiment', 'given', 'params', 'source', 'revision', 'files'} or keys[k] != k: raise RunError(f'{folder}/plan.json was altered: run {k} is not what its key says; delete it and plan again')
     return Plan(folder, runs)
 
 # %% ../nbs/launch_plan.ipynb #fde0e49c
@@ -167,8 +171,11 @@ class Claim:
 
     def note(self, event: str, **kw) -> None:
         "Add a line: 'claimed', 'returned', 'finished'."
-        os.write(self.fd, _line(event=event, **kw).encode())
-        os.fsync(self.fd)
+        line, size = _line(event=event, **kw).encode(), os.fstat(self.fd).st_size
+        try:
+            if os.write(self.fd, line) < len(line): os.ftruncate(self.fd, size); raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self.fd)
+        except OSError as e: raise RunError(f'cannot write {self.path}: {e}; free some space, then resume the plan') from e
 
     def drop(self) -> None:
         "Give the lock back."
@@ -179,13 +186,13 @@ def claim_lines(
     folder: Path,  # a run's folder in a plan
 ) -> list[dict]:
     "Who claimed a run, and what became of it; a line cut short by a kill is left out."
-    try: text = (folder/'claim').read_text()
+    try: text = (folder/'claim').read_text(errors='replace')
     except FileNotFoundError: return []
     out = []
     for l in text.splitlines():
         try: x = json.loads(l)
-        except ValueError: continue
-        if isinstance(x, dict) and 'event' in x: out.append(x)
+        except (ValueError, RecursionError): continue
+        if isinstance(x, dict) and all(isinstance(x.get(k), kind) for k, kind in dict(event=str, host=str, pid=int, at=(int, float)).items()) and (x['event'] != 'kernel' or isinstance(x.get('kernel'), int)): out.append(x)
     return out
 
 def _locked(folder: Path) -> bool:
@@ -215,7 +222,8 @@ def result_of(
     "A run's result, if it has one; `RunError` for a damaged one."
     if not (folder/'result.json').exists(): return None
     x = read_json(folder/'result.json')
-    if not isinstance(x, dict) or x.get('status') not in ('done', 'failed'): raise RunError(f'{folder}/result.json was altered: delete it to run this run again')
+    kinds = dict(status=str, seconds=(int, float, type(None)), finished=(int, float, type(None)), error=(str, type(None)), run=(str, type(None)), source=(str, type(None)))
+    if not isinstance(x, dict) or not all(isinstance(x.get(k), v) for k, v in kinds.items()) or x['status'] not in ('done', 'failed') or not all(abs(x.get(k) or 0) < 1e12 for k in ('seconds', 'finished')) or '/' in (x.get('run') or ''): raise RunError(f'{folder}/result.json was altered: delete it to run this run again')
     return x
 
 def _age(seconds: float) -> str:

@@ -6,7 +6,7 @@
 __all__ = ['Task', 'Last', 'run_slurm', 'queue', 'task_logs', 'stop_slurm']
 
 # %% ../nbs/launch_slurm.ipynb #ba885c86
-import os, shutil, signal, subprocess
+import os, re, shutil, signal, subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 # %% ../nbs/launch_slurm.ipynb #20045504
-from .core import SteerError, _package, read_json, write_json
+from .core import RunError, SteerError, _package, read_json, write_json
 from .launch_local import after
 from .launch_plan import Plan, read_plan, states
 from .launch_work import _pending, cancels, watch_over, work
@@ -100,7 +100,10 @@ def run_slurm(
 def _note(p: Plan, ids: list[str]) -> None:
     write_json(p.dir/'slurm.json', [*_jobs(p), *dict.fromkeys(i.split('_')[0] for i in ids)])
 
-def _jobs(p: Plan) -> list[str]: return read_json(p.dir/'slurm.json') if (p.dir/'slurm.json').exists() else []
+def _jobs(p: Plan) -> list[str]:
+    ids = read_json(p.dir/'slurm.json') if (p.dir/'slurm.json').exists() else []
+    if not isinstance(ids, list) or not all(isinstance(i, str) and re.fullmatch(r'\d+(_\d+)?', i) for i in ids): raise RunError(f'{p.dir}/slurm.json was altered: it is no list of job numbers; delete it, and look for the jobs with squeue')
+    return ids
 
 # %% ../nbs/launch_slurm.ipynb #79150b62
 def queue(

@@ -8,10 +8,11 @@ __all__ = ['run_notebook', 'child_env', 'TimeLimit', 'Kernel', 'plain', 'execute
 
 # %% ../nbs/launch_work.ipynb #974d73a8
 import json, logging, os, re, signal, socket, sys, threading, time, traceback
+from contextlib import suppress
 from pathlib import Path
 
 # %% ../nbs/launch_work.ipynb #a8fa4109
-from .core import SteerError, _package, _repo, write_json
+from .core import RunError, SteerError, _package, _repo, write_json
 from .launch_plan import Claim, Plan, _weights, claim_lines, lost, read_plan, result_of, states
 from .runs import source_digest
 
@@ -170,6 +171,7 @@ def _take_over(folder: Path, tries: int) -> dict | None:
     if lost(lines) >= tries:
         who = ', '.join(f'{x["pid"]} on {x["host"]}' for x in lines[-2*tries:] if x['event'] == 'claimed')
         return dict(status='failed', kind='lost', error=f'{lost(lines)} processes died over this run ({who}): short of memory? Retry with failed ones, or give it more')
+    for f in folder.glob('.tmp-*'): f.unlink(missing_ok=True)  # of a process killed in the middle of a write
     move_aside(folder)
 
 def _failure(e: Exception) -> dict:
@@ -203,7 +205,7 @@ def one_run(
         return kernel
     except BaseException:
         if kernel: kernel.stop()
-        claim.note('returned')
+        with suppress(RunError): claim.note('returned')  # on a full disk the cause is what counts
         raise
     finally: claim.drop()
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 # %% ../../nbs/data/06d_formats.ipynb #11e530ba
-from ..core import SteerError, data_path, read_json, suggest, write_json
+from ..core import SteerError, data_path, read_json, reads, suggest, write_json
 from ..models.loading import LM, check_length, make_batch
 
 # %% ../../nbs/data/06d_formats.ipynb #b48c1142
@@ -104,6 +104,7 @@ def save_format(
     write_json(Path(folder)/'format.json', dict(schema=1, **asdict(fmt)))
     return Path(folder)/'format.json'
 
+@reads('a format')
 def load_format(
     folder:str|Path,
 )->Format:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 # %% ../../nbs/data/03b_pairs.ipynb #5c123316
-from ..core import RunError, SteerError, rng, suggest, write_atomic
+from ..core import RunError, SteerError, reads, rng, suggest, write_atomic
 from .arithmetic import LEVELS, Equation, level_equations, parse_problem, problem_item, skeletons
 
 # %% ../../nbs/data/03b_pairs.ipynb #c65046ab
@@ -152,6 +152,7 @@ def _item_of(d:dict, known:dict|None, base:str='')->dict:
     return row
 
 # %% ../../nbs/data/03b_pairs.ipynb #e70e5cfb
+@reads('items', 'path')
 def read_jsonl(
     path:str|Path, # a raw, formatted or edited file
     known:dict|None=None, # name -> value, for items with names that need no equation

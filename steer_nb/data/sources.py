@@ -6,7 +6,7 @@
 __all__ = ['CONVERTED', 'Source', 'plain_key', 'read_rows', 'find_data', 'load_saved', 'folder_rows', 'hub_rows', 'source_rows']
 
 # %% ../../nbs/data/00a_sources.ipynb #8b0a1c79
-import gzip, json, os, re
+import gzip, io, json, os, re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
@@ -15,7 +15,7 @@ from typing import Any, Callable
 import pandas as pd
 
 # %% ../../nbs/data/00a_sources.ipynb #289591bb
-from ..core import SteerError
+from ..core import SteerError, reading
 
 # %% ../../nbs/data/00a_sources.ipynb #afa61c1b
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def plain_key(
 # %% ../../nbs/data/00a_sources.ipynb #3cb4e0fe
 _ENDINGS = re.compile(r'\.(jsonl|json|csv|tsv|parquet)(\.gz)?$', re.I)
 
+_MOST = 2 << 30 # characters: a packed file may unfold a thousandfold
+
 def read_rows(
     path:Path, # csv, tsv, json, jsonl (each also with .gz), or parquet
     dtype:type|dict=str, # of the columns of a csv or tsv file: all text, or as in pandas
@@ -48,11 +50,11 @@ def read_rows(
     if not (m := _ENDINGS.search(path.name)):
         raise SteerError(f'{path} is no data file: its name must end in .csv, .tsv, .json, .jsonl (or these with .gz) '
                          'or .parquet')
-    try:
+    with reading(path, m[1].lower()):
         if m[1].lower() == 'parquet': return _parquet(path)
-        text = (gzip.open if m[2] else open)(path, 'rt', encoding='utf-8-sig', newline='')
-        with text as f: return _table(f, m[1].lower(), dtype) if m[1].lower() in ('csv', 'tsv') else _json(f.read())
-    except (ValueError, OSError, EOFError) as e: raise SteerError(f'{path} cannot be read as {m[1].lower()}: {e}') from e
+        with (gzip.open if m[2] else open)(path, 'rt', encoding='utf-8-sig', newline='') as f: text = f.read(_MOST)
+        if len(text) == _MOST: raise SteerError(f'{path} holds over {_MOST:,} characters once unpacked: split it, or give it as parquet')
+        return _table(io.StringIO(text), m[1].lower(), dtype) if m[1].lower() in ('csv', 'tsv') else _json(text)
 
 # %% ../../nbs/data/00a_sources.ipynb #4b44dff1
 def _parquet(path:Path)->list[dict]:

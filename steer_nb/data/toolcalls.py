@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 # %% ../../nbs/data/06c_toolcalls.ipynb #243fea6d
-from ..core import RunError, SteerError, rng, stable_hash, write_atomic
+from ..core import RunError, SteerError, reads, rng, stable_hash, write_atomic
 from .choices import text_key
 from .expressions import parse_expression, value_of, write_value
 from .tool_factors import ood_items
@@ -108,6 +108,7 @@ def _call_columns(target:str, where:str)->dict:
     except SteerError: value = ''
     return dict(expression=rest.removesuffix(')'), value=value, tool=tool.strip(), source=expression_key(tree))
 
+@reads('items', 'path')
 def read_jsonl(
     path:str|Path,
 )->pd.DataFrame: # items, repeats dropped; `attrs`: dropped

@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from ..core import SteerError, progress, suggest
+from ..core import SteerError, progress, reads, suggest
 from .scoring import Questions, pick_questions, question_batches, question_tree, _predictions, _spread
 from ..methods.directions import Direction, steer
 from ..models.edits import Edit, Where, bind, pick_positions
@@ -129,6 +129,7 @@ def load_edits(
     sites = source.sites if o['site'] == 'all' else [o['site']]
     return [steer(source, o['strength'], s, o['units'], o['positions'], o['op'], o['strict']) for s in sites]
 
+@reads('a list of edits', 'path')
 def _edits_at(path: Path, lm: LM | None, options: dict) -> list[Edit]:
     if path.is_dir(): return load_edits(Direction.from_pretrained(path, lm, options.get('strict', True)), lm, **options)
     if path.suffix in ('.pt', '.pth', '.bin', '.pkl', '.ckpt'):

@@ -12,7 +12,7 @@ import ast, fnmatch, importlib, itertools
 import pandas as pd
 import yaml
 
-from ..core import SteerError, check_params, data_path, stable_hash, suggest
+from ..core import SteerError, check_params, data_path, reading, stable_hash, suggest
 
 # %% ../../nbs/experiments/00_jobs.ipynb #98210fd9
 experiments = dict(pas='steer_nb.experiments.pas', lirefs='steer_nb.experiments.lirefs', think_to_talk='steer_nb.experiments.think_to_talk',
@@ -29,11 +29,15 @@ def load_job(
 ) -> dict:      # experiment, about, reproduces, needs, params, vary
     "A job file; `SteerError` for an unknown name or a malformed file."
     if name not in job_names(): raise suggest(name, job_names(), 'job')
-    try: job = yaml.safe_load(data_path('jobs', f'{name}.yaml').read_text(encoding='utf-8'))
-    except yaml.YAMLError as e: raise SteerError(f'job file {name}.yaml is not YAML: {e}') from None
-    if not isinstance(job, dict) or set(job) - {'experiment', 'about', 'reproduces', 'needs', 'params', 'vary'} or job.get('experiment') not in experiments:
+    with reading(f'job file {name}.yaml', 'YAML'): job = yaml.safe_load(data_path('jobs', f'{name}.yaml').read_text(encoding='utf-8'))
+    if not isinstance(job, dict) or set(job) - {'experiment', 'about', 'reproduces', 'needs', 'params', 'vary'} or job.get('experiment') not in [*experiments]:
         raise SteerError(f'job file {name}.yaml must hold experiment (one of {list(experiments)}), about, params and perhaps reproduces, needs, vary')
-    return dict(experiment=job['experiment'], about=job.get('about', ''), reproduces=job.get('reproduces', ''), needs=job.get('needs', ''), params=job.get('params') or {}, vary=job.get('vary') or {})
+    kinds = dict(experiment=str, about=str, reproduces=str, needs=str, params=dict, vary=dict)
+    out = {k: job.get(k) or kind() for k, kind in kinds.items()}
+    if bad := [k for k, kind in kinds.items() if not isinstance(out[k], kind)]: raise SteerError(f'job file {name}.yaml: {bad[0]} is {out[bad[0]]!r}, it must be a {kinds[bad[0]].__name__}')
+    if bad := [k for k, v in out['vary'].items() if not isinstance(k, str) or not isinstance(v, list) or not v or (',' in k and not all(isinstance(x, list) and len(x) == k.count(',') + 1 for x in v))]:
+        raise SteerError(f'job file {name}.yaml: vary {bad[0]!r} is {out["vary"][bad[0]]!r}, it must be a list of values, of as many each as there are names')
+    return out
 
 def job_runs(
     name: str,        # a job's name

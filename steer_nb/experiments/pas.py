@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import SteerError, check_params, in_test, rng, seed_all, stable_hash, suggest
+from ..core import SteerError, check_params, in_test, reads, rng, seed_all, stable_hash, suggest
 from ..data.benchmarks import load_task
 from ..data.choices import SPLITS, answer_of, leak_report, prompt_of, solved, split_items
 from ..evals.asks import Answered, Answers, merge_questions, together
@@ -206,6 +206,7 @@ def _possible(lm: LM, p: dict, layers: list[int]) -> dict[str, pd.DataFrame]:
     sizes = dict.fromkeys(p['transfer'], p['n_transfer']) | ({'': p['n_unrelated']} if p['unrelated'] else {})
     return {task: load_task(task or p['unrelated'], n, _pool(p)) for task, n in sizes.items()}
 
+@reads('pairs', 'path')
 def read_pairs(
     path: str,        # csv file: the first column the positive texts, the second the negative ones
 ) -> pd.DataFrame:

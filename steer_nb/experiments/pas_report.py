@@ -18,7 +18,7 @@ import pandas as pd
 from scipy import stats
 
 # %% ../../nbs/experiments/02_pas_report.ipynb #fb25d150
-from ..core import RunError, SteerError, check_params, file_sha256, read_json, read_table, runs_dir, stable_hash
+from ..core import RunError, SteerError, check_params, file_sha256, inside, read_json, read_table, reads, runs_dir, stable_hash
 from ..evals.seeds import CATEGORIES, CELL, MIN_SEEDS, category, paper_interval, rollup, seed_intervals, _t_interval
 from ..evals.statistics import adjusted
 from .pas import defaults
@@ -39,11 +39,13 @@ def _checked(dir:Path, parts:dict, key:str)->pd.DataFrame:
     "A table of a run, if it is there and unaltered."
     rec = parts.get(key)
     if not isinstance(rec, dict) or not {'file', 'sha256'} <= set(rec): raise RunError(f'{dir} is recorded as done but has no table {key!r}: run it again, or leave it out')
-    file = dir/rec['file']
+    file = dir/str(rec['file'])
     if not file.exists(): raise RunError(f'{file} is missing: run this job again, or leave the directory out')
+    inside(dir, rec['file'])
     if file_sha256(file) != rec['sha256']: raise RunError(f'{file} was altered or damaged after it was written (its SHA-256 is not the recorded one): delete it and run the job again')
     return read_table(file)
 
+@reads('a run', 'dir')
 def _read_one(dir:Path, info:dict)->dict:
     "A finished run's row, seeds, items and transfers."
     p, parts = info.get('params') or {}, read_json(dir/'parts.json')

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import RunError, SteerError, file_sha256, read_json, read_tensors, rng, suggest, torch_rng, write_json, write_tensors
+from ..core import RunError, SteerError, file_sha256, read_json, read_tensors, reads, rng, suggest, torch_rng, write_json, write_tensors
 from ..models.edits import Edit, edit
 from ..models.loading import LM, fingerprint, sites_of
 from ..models.tracing import capture
@@ -177,6 +177,7 @@ def save_pretrained(
     write_json(folder / 'direction.json', dict(schema=1, sites=d.sites, width=d.vectors.shape[1], sha256=file_sha256(file), **{'meta': d.meta}))
     return folder
 
+@reads('a direction')
 def from_pretrained(
     folder: str | Path,      # written by `save_pretrained`
     lm: LM | None = None,    # check that it belongs to this model

@@ -6,13 +6,13 @@
 __all__ = ['actions', 'to_gguf', 'from_gguf', 'to_steered', 'from_steered']
 
 # %% ../../nbs/methods/06_interchange.ipynb #2242114a
-import warnings
+import warnings, zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..core import RunError, SteerError, write_atomic
+from ..core import RunError, SteerError, reads, write_atomic
 from .directions import Direction
 from ..models.edits import Edit, edit
 from ..models.embedded import check_gguf
@@ -45,6 +45,7 @@ def _block(site: str, d: Direction) -> int:
     if kind != 'resid_post' or not at.isdigit(): raise SteerError(f'{site}: a GGUF control vector is added to what a block leaves behind: only sites resid_post.N of models whose blocks run once can be written')
     return int(at)
 
+@reads('a control vector', 'file')
 def from_gguf(
     file: str | Path,
     lm: LM | None = None,    # the model it is meant for: its width and depth are checked
@@ -97,11 +98,15 @@ def _module(lm: LM, spot, taken) -> str:
     if name in taken: raise SteerError(f'two edits at {name}: the harness keeps one per module')
     return name
 
+@reads('a steering file', 'file')
 def from_steered(
     lm: LM,
     file: str | Path,   # written by `to_steered` or for the harness
 ) -> list[Edit]:
     "Read a steering file of the harness as edits."
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as z: bad = z.testzip()  # torch does not look at the checksums
+        if bad: raise RunError(f'{file} is damaged: the checksum of {bad} is another one')
     try: held = torch.load(file, weights_only=True, map_location='cpu')
     except FileNotFoundError: raise SteerError(f'no such file: {file}') from None
     except Exception as e: raise RunError(f'{file} cannot be read as tensors and plain values alone ({type(e).__name__}); nothing in it was run') from None

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import RunError, SteerError, read_tensors, suggest, torch_rng, write_tensors
+from ..core import RunError, SteerError, read_tensors, reads, suggest, torch_rng, write_tensors
 from .directions import Direction, make_direction
 from ..models.loading import LM, draws_start, fingerprint, sites_of
 from ..models.tracing import Moments, generate, stream
@@ -107,6 +107,7 @@ def save_moments(m: LabelMoments, path: str | Path) -> Path:
         for s, x in part.items(): tensors |= {f'{i}|{s}|mean': x.mean, f'{i}|{s}|m2': x.m2, f'{i}|{s}|n': torch.tensor([x.n, x.norm], dtype=torch.float64)}
     return write_tensors(path, tensors, dict(schema='moments 1', parts=head, sites=m.sites, about=m.meta))
 
+@reads('moments', 'path')
 def load_moments(path: str | Path) -> LabelMoments:
     "Read what `save_moments` wrote."
     t, head = read_tensors(path)

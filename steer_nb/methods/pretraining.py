@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 # %% ../../nbs/methods/02_pretraining.ipynb #a91adaba
-from ..core import RunError, SteerError, file_sha256, progress, read_tensors, stable_hash, suggest, torch_rng
+from ..core import RunError, SteerError, file_sha256, progress, read_tensors, reads, stable_hash, suggest, torch_rng
 from ..core import write_json, write_table, write_tensors
 from ..data.symbols import SYMBOLS, Corpus, encode_items, score_forced, symbol_tests, symbol_tokenizer
 from ..data.symbols import training_batch
@@ -339,6 +339,7 @@ def _config(model:nn.Module)->str: return stable_hash({k: str(v) for k, v in mod
 _free = ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype')
 
 # %% ../../nbs/methods/02_pretraining.ipynb #c6a342d2
+@reads('a checkpoint')
 def load_checkpoint(
     model:nn.Module, # of the same recipe; its weights are replaced
     folder:str|Path, # as given to `pretrain`

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core import RunError, SteerError, progress, read_tensors, stable_hash, suggest, torch_rng, write_tensors
+from ..core import RunError, SteerError, progress, read_tensors, reads, stable_hash, suggest, torch_rng, write_tensors
 from .harvest import Harvest, Pool, Source
 from .transcoders import Transcoder, activations_known, fold_scale
 
@@ -311,6 +311,7 @@ def save_checkpoint(t: Trainer, folder: str | Path) -> Path:
     head = dict(schema='transcoder training 1', key=t.key(), step=t.step, place=t.place, curve=t.curve, medians=t.harvest.medians, stacks=[[st.names, st.scale] for st in t.stacks])
     return write_tensors(Path(folder) / 'checkpoint.safetensors', tensors, head)
 
+@reads('a checkpoint')
 def load_checkpoint(t: Trainer, folder: str | Path) -> Trainer:
     "Go on from a checkpoint; `RunError` if it is of another training or damaged."
     file = Path(folder) / 'checkpoint.safetensors'

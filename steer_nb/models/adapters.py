@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 # %% ../../nbs/models/02a_adapters.ipynb #e52e343b
-from ..core import RunError, SteerError, data_path, file_sha256, read_json, read_tensors
+from ..core import RunError, SteerError, data_path, file_sha256, read_json, read_tensors, reads
 
 # %% ../../nbs/models/02a_adapters.ipynb #67ebfc13
 def adapter_names()->list[str]:
@@ -28,6 +28,7 @@ def adapter_folder(
     return path if all((path/n).is_file() for n in ('steer.json', 'adapter_config.json')) else None
 
 # %% ../../nbs/models/02a_adapters.ipynb #6413e958
+@reads('an adapter')
 def adapter_head(
     folder:str|Path,
 )->dict: # base (name, revision, fingerprint), fingerprint (of the merged model), sha256
@@ -36,12 +37,14 @@ def adapter_head(
     if not (folder/'steer.json').is_file(): raise RunError(f'{folder} holds no adapter of ours: there is no steer.json in it')
     head = read_json(folder/'steer.json')
     if head.get('schema') != 1: raise RunError(f"{folder}/steer.json has schema {head.get('schema')!r}; this version reads 1")
+    if miss := {'adapter_config.json', 'adapter_model.safetensors'} - set(head['sha256']): raise RunError(f'{folder}/steer.json has no SHA-256 of {sorted(miss)[0]}')
     for name, digest in head['sha256'].items():
         if not (folder/name).is_file() or file_sha256(folder/name) != digest:
             raise RunError(f'{folder/name} is missing or was altered: its SHA-256 is not the recorded one')
     return head
 
 # %% ../../nbs/models/02a_adapters.ipynb #88460c88
+@reads('an adapter')
 def merge_adapter(
     model:nn.Module, # changed in place
     folder:str|Path,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import RunError, SteerError, cache_dir, data_path, file_sha256, suggest
+from ..core import RunError, SteerError, cache_dir, data_path, file_sha256, reads, suggest
 
 # %% ../../nbs/models/02_embedded.ipynb #f5edcf36
 _embedded = {
@@ -29,6 +29,7 @@ def _package_file(spec: dict) -> Path | None:
     return path if path and path.is_file() else None
 
 # %% ../../nbs/models/02_embedded.ipynb #fa73622e
+@reads('GGUF', 'path')
 def check_gguf(
     path: str | Path,  # the file
 ) -> Path:

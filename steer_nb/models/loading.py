@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core import SteerError, suggest
+from ..core import SteerError, inside, read_json, reading, suggest
 from .adapters import adapter_folder, adapter_head, adapter_names, merge_adapter
 from .embedded import _embedded, check_gguf, embedded_path, twin_names, twin_path
 from .tiny import tiny, tiny_looped, tiny_ouro, tiny_raven, tiny_tokenizer
@@ -224,11 +224,22 @@ def _complete(model: nn.Module, info: dict, source) -> None:
     if lost := sorted(n for n in missing if n in params and params[n].data_ptr() not in given):  # a tied weight is there under another name
         raise SteerError(f'{source} lacks {len(lost)} of the weights its config.json asks for, e.g. {lost[0]}: the download or the file is incomplete')
 
+def _unreadable(source, where: str, e: BaseException) -> SteerError:
+    why = f'{type(e).__name__}: {" ".join(str(e).split())[:200]}'
+    return SteerError(f'could not load {source} ({why}): ' + ('the model does not load this way' if where == 'hub' else 'a file of it is cut short, altered or something else'))
+
+def _shards_inside(folder: Path) -> None:
+    "Refuse an index that names weights outside of the model's folder."
+    for f in folder.glob('*.safetensors.index.json'):
+        with reading(f, 'an index of weights'):
+            for name in set(read_json(f)['weight_map'].values()): inside(folder, name)
+
 def _from_pretrained(path, source, where: str, tokenizer, options: dict, load: dict):
     "Model and tokenizer through transformers, with errors that say what to do."
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
+    if where in ('folder', 'embedded'): _shards_inside(Path(path))
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -241,18 +252,24 @@ def _from_pretrained(path, source, where: str, tokenizer, options: dict, load: d
             raise SteerError(f'{source} is not in the local Hub cache and offline mode is on: fetch it once with a network, or give a folder') from e
         raise SteerError(f'could not load {source}: {str(e).splitlines()[0]}') from e
     except RuntimeError as e:
-        if 'mismatched' not in str(e): raise
+        if isinstance(e, torch.OutOfMemoryError): raise
+        if 'mismatched' not in str(e): raise _unreadable(source, where, e) from e
         raise SteerError(f'could not load {source}: its weights have other shapes than its config.json says') from e
     except ValueError as e:
         if 'trust_remote_code' in str(e): raise SteerError(f'{source} brings its own code: pass trust_remote_code=True if you trust it') from e
         raise SteerError(f'could not load {source}: {str(e).splitlines()[0]}') from e
+    except (ImportError, MemoryError): raise  # not the file's fault
+    except BaseException as e:  # whatever transformers and tokenizers make of a broken file; a panic of the latter is no Exception
+        if not isinstance(e, Exception) and type(e).__name__ != 'PanicException': raise
+        raise _unreadable(source, where, e) from e
     finally:
         if bar: logging.enable_progress_bar()
     _complete(model, info, source)
     return model, tok
 
 def _revision(path, where: str, model: nn.Module) -> str:
-    if where == 'embedded': return json.loads((Path(path) / 'source.json').read_text())['sha256'][:16]
+    if where == 'embedded':
+        with reading(Path(path) / 'source.json', 'the source of an embedded model'): return read_json(Path(path) / 'source.json')['sha256'][:16]
     return getattr(getattr(model, 'config', None), '_commit_hash', None) or 'unknown'
 
 def _wrap(model: nn.Module, tokenizer, name: str, revision: str, num_steps: int | None, backend: str) -> LM:

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import RunError, SteerError, progress, read_json, stable_hash, write_json, write_tensors
+from ..core import RunError, SteerError, progress, read_json, read_tensors, reading, reads, stable_hash, write_json, write_tensors
 from .edits import Edit, bind, edit, pick_positions, where_of
 from .engines import check_touched, engine, generate_ids
 from .loading import LM, check_length, check_repeatable, encode, fingerprint, make_batch, sites_of, token_batches, unembed
@@ -107,7 +107,8 @@ def _capture_to(folder: Path, lm: LM, prompts, sites, positions, **kwargs) -> Ac
                        [repr((str(e.site), e.op, e.vector.tolist() if e.vector is not None else None, e.coef.tolist(), repr(e.positions))) for _, e in bind(lm, kwargs.get('edits', ()))]])
     folder.mkdir(parents=True, exist_ok=True)
     head = folder / 'capture.json'
-    if head.exists() and read_json(head)['key'] != key:
+    with reading(head, 'the head of a capture'): old = read_json(head)['key'] if head.exists() else key
+    if old != key:
         raise RunError(f'{folder} holds a capture of other prompts, sites, positions or weights: give another folder or delete it')
     write_json(head, dict(key=key, model=lm.name, fingerprint=fingerprint(lm)))
     done = {int(p.stem.split('-')[1]) for p in folder.glob('batch-*.safetensors')}
@@ -116,6 +117,7 @@ def _capture_to(folder: Path, lm: LM, prompts, sites, positions, **kwargs) -> Ac
         write_tensors(folder / f'batch-{b:05d}.safetensors', {k: v.contiguous() for k, v in out.items()} | cols)
     return open_store(folder)
 
+@reads('captured activations')
 def open_store(
     folder: str | Path,  # written by `capture(..., store=folder)`
 ) -> Acts:
@@ -124,10 +126,7 @@ def open_store(
     files = sorted(Path(folder).glob('batch-*.safetensors'))
     if not files: raise RunError(f'{folder} holds no captured activations')
     def column(name: str) -> Tensor:
-        parts = []
-        for f in files:
-            with safe_open(f, 'pt') as h: parts.append(h.get_tensor(name))
-        return torch.cat(parts)
+        return torch.cat([read_tensors(f, [name])[0][name] for f in files])
     index = pd.DataFrame({c: column(f'index.{c}').numpy() for c in ('item', 'position', 'token')})
     order = index.sort_values(['item', 'position']).index.to_numpy().copy()
     with safe_open(files[0], 'pt') as h: names = [k for k in h.keys() if not k.startswith('index.')]
