@@ -58,7 +58,7 @@ def check_content(out: Path, root: Path) -> list[str]:
     for m, names in public(root).items():
         page = out/'api'/f'{m}.html'
         ids = _Read(page.read_text(encoding='utf-8')).ids if page.is_file() else set()
-        bad += [f'{m}.{n} is not in the API' for n in names if n.lower() not in ids]
+        bad += [f'{m}.{n} is not in the API' for n in names if n not in ids]
     return bad
 
 def check(out: Path, root: Path = ROOT) -> list[str]: return check_site(out) + check_content(out, root)

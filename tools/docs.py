@@ -66,7 +66,7 @@ def _mentions(text: str, here: str, where: dict[str, str]) -> str:
         if m[2] not in where: return m[0]
         page, anchor = where[m[2]].split('#')
         return f'[`{m[1]}`]({os.path.relpath(page, os.path.dirname(here) or ".")}#{anchor})'
-    parts = re.split(r'(```.*?```|\[[^\]]*\]\([^)]*\)|^#.*$)', text, flags=re.S | re.M)
+    parts = re.split(r'(```.*?```|\[[^\]]*\]\([^)]*\)|^#[^\n]*)', text, flags=re.S | re.M)
     return ''.join(p if i % 2 else re.sub(r'(?<!`)`(([A-Za-z_][\w.]*)(?:\(.*?\))?)`(?!`)', sub, p) for i, p in enumerate(parts))
 
 def _output(o, name: str, files: dict[str, bytes]) -> str:
@@ -108,7 +108,7 @@ def notebook_md(nb, page: Page, pages: set[str], where: dict, entries: dict) -> 
         names = [n for n in _defined(source) if n in entries.get(page.module, ())] if exported else []
         if names:
             at = os.path.relpath(api, os.path.dirname(page.path) or '.')
-            parts.append('<p class="api-links">API: ' + ', '.join(f'<a href="{at[:-3]}.html#{n.lower()}"><code>{n}</code></a>' for n in names) + '</p>')
+            parts.append('<p class="api-links">API: ' + ', '.join(f'<a href="{at[:-3]}.html#{n}"><code>{n}</code></a>' for n in names) + '</p>')
         parts += [_output(o, f'{page.path[:-3]}_{i}_{k}', files) for k, o in enumerate(c.get('outputs', []))]
     return '\n\n'.join(p for p in parts if p) + '\n', files
 
@@ -138,7 +138,7 @@ def _cell(text: str) -> str:
 def _table(rows: list[tuple[str, str, str, str]], first: str = 'parameter') -> str:
     code = lambda x: f'<code>{html.escape(x, quote=False)}</code>' if x else ''
     body = ''.join(f'<tr><td>{code(n) if n != "returns" else "<b>returns</b>"}</td><td>{code(t)}</td><td>{code(d)}</td><td>{_cell(c)}</td></tr>' for n, t, d, c in rows)
-    return f'<div class="out"><table class="api"><thead><tr><th>{first}</th><th>type</th><th>default</th><th></th></tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="out"><table class="api"><thead><tr><th>{first}</th><th>type</th><th>default</th><th>what it is</th></tr></thead><tbody>{body}</tbody></table></div>'
 
 def _comments(o) -> dict[str, str]:
     from fastcore.docments import docments
@@ -166,7 +166,7 @@ def signature_rows(o) -> tuple[str, list]:
 
 def _entry(name: str, o, level: str = '##') -> str:
     "Heading, signature, docstring and table of one public name."
-    head = f'{level} {name} {{ #{name.lower()} }}'
+    head = f'{level} {name} {{ #{name} }}'
     if not (inspect.isfunction(o) or inspect.isclass(o)) and not callable(o):
         value = repr(o)
         return f'{head}\n\n<pre class="sig">{html.escape(name)} = {html.escape(value[:300] + " ..."*(len(value) > 300))}</pre>'
@@ -232,7 +232,7 @@ def experiment_page(name: str, pages: dict[str, Page], jobs) -> str:
            f'```sh\npapermill nbs/run_exp.ipynb out.ipynb -p job {some} -p seed 3\nsteer_launch run {some} --seeds 0,1,2\n```',
            f'```python\nfrom steer_nb import run_job\nrun = run_job({some!r}, seed=3)   # parameters in, a finished run directory out\n```',
            '## Read about it', '\n'.join(map(link, [*tutorials, *parts])),
-           '## Jobs', f'<div class="out"><table><thead><tr><th>job</th><th>what it is about</th><th>reproduces</th><th>needs</th><th>runs here</th><th>runs</th></tr></thead><tbody>{rows}</tbody></table></div>',
+           '## Jobs', f'<div class="out"><table class="jobs"><thead><tr><th>job</th><th>what it is about</th><th>reproduces</th><th>needs</th><th>runs here</th><th>runs</th></tr></thead><tbody>{rows}</tbody></table></div>',
            '*runs here*: yes where the models come along; reduced where a small model takes the place of its own (`make jobs`).',
            '## Parameters', 'Given behind `-p` to papermill or `steer_launch`, as keywords from Python, or under `params` in a job file.', _table(parameter_rows(module)),
            '## Where results are', f'Every run leaves a directory under `$STEER_HOME` (else `runs/`): `RUN.json` with parameters, versions and status, tables as parquet, charts, vectors. '
@@ -256,7 +256,7 @@ def stage(root: Path, src: Path) -> list:
     folders = sorted({os.path.dirname(r) for r in pages} - {''})
     known = set(pages) | {f'{f}/index.md' for f in folders}
     seen = [n for v in names.values() for n in v]
-    where = {n: f'api/{m}.md#{n.lower()}' for m, v in names.items() for n in v if seen.count(n) == 1 and len(n) > 3}
+    where = {n: f'api/{m}.md#{n}' for m, v in names.items() for n in v if seen.count(n) == 1 and len(n) > 3}
     def put(rel: str, text: str | bytes):
         (src/rel).parent.mkdir(parents=True, exist_ok=True)
         (src/rel).write_bytes(text if isinstance(text, bytes) else text.encode())

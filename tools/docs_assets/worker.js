@@ -4,13 +4,14 @@
   window.Worker = class extends EventTarget {
     constructor(url) {
       super()
+      const home = new URL(url, location.href)
       const frame = document.createElement("iframe")
       frame.hidden = true
       document.documentElement.appendChild(frame)   // not the body, which a change of page replaces
       const inner = frame.contentWindow, outer = this
       const load = u => new Promise(done => {
         const script = inner.document.createElement("script")
-        script.src = new URL(u, url).href
+        script.src = new URL(u, home).href
         script.onload = script.onerror = () => done()
         inner.document.documentElement.appendChild(script)
       })
