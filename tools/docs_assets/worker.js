@@ -22,7 +22,7 @@
         if (outer.onmessage) outer.onmessage(e)
       }
       this.frame = frame
-      this.ready = load(url)
+      this.ready = load(home)
     }
     postMessage(data) {                             // what it is told
       this.ready.then(() => this.frame.contentWindow.dispatchEvent(new MessageEvent("message", { data })))
