@@ -61,7 +61,34 @@ def check_content(out: Path, root: Path) -> list[str]:
         bad += [f'{m}.{n} is not in the API' for n in names if n not in ids]
     return bad
 
-def check(out: Path, root: Path = ROOT) -> list[str]: return check_site(out) + check_content(out, root)
+def check_browser(out: Path) -> list[str]:
+    "Opened as files in a browser: no script fails, nothing is asked of the network, the pictures show, the search finds. Skipped where there is no browser."
+    from check_lab import browser_path, missing
+    if why := missing(): print(f'check_docs: not opened in a browser, {why}'); return []
+    from playwright.sync_api import Error, sync_playwright
+    bad, here = [], out.resolve().as_uri()
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=browser_path(), args=['--no-sandbox', '--disable-gpu'])
+        page = browser.new_page(viewport=dict(width=1300, height=1000))
+        page.set_default_timeout(90_000)
+        page.on('pageerror', lambda e: bad.append(f'{page.url}: {e}'))
+        page.on('requestfailed', lambda r: bad.append(f'{page.url}: {r.url} could not be loaded'))
+        page.on('request', lambda r: bad.append(f'{page.url} asks for {r.url}') if r.url.startswith('http') else None)
+        page.goto(f'{here}/tutorials/00_five_minutes.html')
+        empty = page.evaluate("() => [...document.querySelectorAll('article img')].filter(e => !e.naturalWidth).length")
+        if empty: bad.append(f'{empty} pictures of the tutorial do not show')
+        page.set_viewport_size(dict(width=400, height=900))
+        if (wide := page.evaluate('document.documentElement.scrollWidth')) > 400: bad.append(f'the tutorial is {wide} px wide on a screen of 400')
+        page.set_viewport_size(dict(width=1300, height=1000))
+        page.goto(f'{here}/index.html')
+        page.click('.md-search__input')
+        page.keyboard.type('shuffled labels')
+        try: page.wait_for_selector('.md-search-result__item')
+        except Error: bad.append('the search finds nothing')
+        browser.close()
+    return bad
+
+def check(out: Path, root: Path = ROOT) -> list[str]: return check_site(out) + check_content(out, root) + check_browser(out)
 
 def main():
     sys.path[:0] = [str(ROOT), str(ROOT/'tools')]
