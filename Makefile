@@ -2,12 +2,13 @@
 PY   := .venv/bin/python
 ARGS ?= -p seed 3
 OUT  ?= out.ipynb
+DOCS := $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[docs]'
 
-.PHONY: help setup run jobs test soak lab check sync readme wheel clean distclean
+.PHONY: help setup run jobs test soak lab lab-check docs check sync readme wheel clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo 'make run ARGS="-p seed 4 -p max_samples 100" OUT=out4.ipynb    other parameters'
 	@echo 'make test NB=nbs/00_core.ipynb FLAGS=slow WORKERS=2            some notebooks, slow cells too'
@@ -42,6 +43,14 @@ readme: setup ## README.md from nbs/index.ipynb
 
 lab: setup ## JupyterLab on nbs/
 	$(PY) -m jupyterlab nbs
+
+docs: setup ## the documentation site in _docs/, from stored outputs; open _docs/index.html (no server, no network)
+	@$(PY) -c 'import material, mkdocs' 2>/dev/null || $(DOCS)
+	$(PY) tools/docs.py
+
+lab-check: setup ## run a tutorial in JupyterLab in a headless Chromium and look at its charts; skipped where there is no Chromium
+	@$(PY) -c 'import playwright' 2>/dev/null || $(DOCS)
+	$(PY) tools/check_lab.py $(NB)
 
 wheel: setup ## build a wheel and see that it works elsewhere, with its data
 	$(PY) tools/check_wheel.py

@@ -15,7 +15,8 @@ setup(
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     install_requires=cfg['requirements'].split(),
     extras_require=dict(dev=cfg['dev_requirements'].split(), quant=cfg['quant_requirements'].split(),
-                        lm_eval=cfg['lm_eval_requirements'].split(), slurm=cfg['slurm_requirements'].split()),
+                        lm_eval=cfg['lm_eval_requirements'].split(), slurm=cfg['slurm_requirements'].split(),
+                        docs=cfg['docs_requirements'].split()),
     # data/ travels inside the package under the name steer_nb.assets, the notebook that the launcher runs as steer_nb.notebooks
     packages=find_packages(str(here), include=['steer_nb', 'steer_nb.*']) + ['steer_nb.assets', 'steer_nb.notebooks'],
     package_dir={'steer_nb.assets': 'data', 'steer_nb.notebooks': 'nbs'},

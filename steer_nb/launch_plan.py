@@ -7,7 +7,7 @@ __all__ = ['STATES', 'model_revision', 'run_key', 'plans_dir', 'plan', 'Plan', '
            'result_of', 'states', 'counts', 'count_line', 'status', 'list_plans']
 
 # %% ../nbs/launch_plan.ipynb #454b4c7e
-import errno, fcntl, importlib, itertools, json, os, re, socket, time
+import errno, fcntl, itertools, json, os, re, socket, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import pandas as pd
 
 # %% ../nbs/launch_plan.ipynb #cb7697b6
 from .core import RunError, SteerError, file_sha256, read_json, reading, runs_dir, stable_hash, suggest, write_json
-from .experiments.jobs import default_job, experiments, job_runs, load_job, match_jobs
+from .experiments.jobs import default_job, experiment_module, job_runs, load_job, match_jobs, own_folder
 from .runs import input_files, source_digest
 
 # %% ../nbs/launch_plan.ipynb #ea8ce5d0
@@ -64,14 +64,15 @@ def _texts(x) -> list[str]:
 def _entries(job: str, given: dict) -> list[dict]:
     "A job's runs under these overrides, checked."
     spec = load_job(job)
-    module = importlib.import_module(experiments[spec['experiment']])
+    module = experiment_module(spec['experiment'])
+    own = [module.__file__] if own_folder() and Path(module.__file__).is_relative_to(own_folder()) else []
     out = []
     for p in job_runs(job, **given):
         p = {k: _absolute(v) for k, v in p.items()}
         try: params = module.check(p)
         except SteerError as e: raise SteerError(f'{job}: {e}') from None
         out.append(dict(job=job, experiment=spec['experiment'], given={k: params[k] for k in p}, params=params, source=source_digest(),
-                        revision=model_revision(params['model'], params['revision']), files=input_files(_texts(list(params.values()))).get('files', {})))
+                        revision=model_revision(params['model'], params['revision']), files=input_files(own + _texts(list(params.values()))).get('files', {})))
     return out
 
 # %% ../nbs/launch_plan.ipynb #ff1e375e

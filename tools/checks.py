@@ -67,7 +67,7 @@ def check_pins(root: Path) -> list[str]:
     lines = [l.split('#')[0].strip() for l in (root/'constraints.txt').read_text().splitlines()]
     pins = {norm(n): v for n, v in (l.split('==') for l in lines if l)}
     bad = []
-    for r in map(Requirement, (cfg['requirements'] + ' ' + cfg['dev_requirements']).split()):
+    for r in map(Requirement, ' '.join(cfg[k] for k in ('requirements', 'dev_requirements', 'docs_requirements')).split()):
         v = pins.get(norm(r.name))
         if v is None: bad.append(f'constraints.txt: no pin for {r.name}, which settings.ini requires')
         elif v not in r.specifier: bad.append(f'constraints.txt: {r.name}=={v} is outside the range {r.specifier} of settings.ini')
