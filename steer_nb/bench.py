@@ -70,7 +70,7 @@ def run_bench(
     home.mkdir(parents=True, exist_ok=True)
     result = home / 'bench' / f'{nb.stem}.json'
     result.unlink(missing_ok=True)
-    args = [x for k, v in (params or {}).items() for x in ('-p', k, str(v))]
+    args = [x for k, v in (params or {}).items() for x in ('-y', f'{k}: {v}')]  # as YAML, so that lists stay lists
     began, log = time.monotonic(), home / 'log.txt'
     with open(log, 'w') as f:
         p = subprocess.Popen([sys.executable, '-m', 'papermill', str(nb), str(out / nb.name), '--cwd', str(nb.parent), '--no-progress-bar', *args], stdout=f, stderr=f, env=os.environ | dict(STEER_HOME=str(home)))
