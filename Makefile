@@ -4,7 +4,7 @@ ARGS ?= -p seed 3
 OUT  ?= out.ipynb
 DOCS := $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[docs]'
 
-.PHONY: help setup run jobs test soak lab lab-check docs check sync readme wheel clean distclean
+.PHONY: help setup run jobs bench test soak lab lab-check docs check sync readme wheel clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -12,6 +12,7 @@ help: ## this list
 	@echo
 	@echo 'make run ARGS="-p seed 4 -p max_samples 100" OUT=out4.ipynb    other parameters'
 	@echo 'make test NB=nbs/00_core.ipynb FLAGS=slow WORKERS=2            some notebooks, slow cells too'
+	@echo 'make bench BENCH=--stored                                      the table from stored outputs, nothing run'
 	@echo 'make setup PYTHON=python3.12 TORCH_ARGS="--index-url URL"      another python, another torch build'
 
 setup: ## virtual environment in .venv, pinned packages, embedded model (done once)
@@ -22,6 +23,9 @@ run: setup ## the main job: execute nbs/run_exp.ipynb into out.ipynb
 
 jobs: setup ## every job file at reduced size, in one process (JOBS='pas/*' for some); minutes
 	$(PY) -m steer_nb.experiments.reduced $(JOBS)
+
+bench: setup ## every bench by itself, one table of ratios in data/bench.json; an hour or two, on a quiet machine
+	$(PY) tools/bench.py $(BENCH)
 
 test: setup ## generated files in step with the notebooks? then every notebook through nbdev_test
 	$(PY) tools/checks.py

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core import SteerError, inside, read_json, reading, suggest
+from ..core import SteerError, inside, read_json, reading, stable_hash, suggest
 from .adapters import adapter_folder, adapter_head, adapter_names, merge_adapter
 from .embedded import _embedded, check_gguf, embedded_path, twin_names, twin_path
 from .tiny import tiny, tiny_looped, tiny_ouro, tiny_raven, tiny_tokenizer
@@ -32,7 +32,7 @@ class LM:
     name: str             # as it was asked for
     revision: str         # of the weights, as far as it is known
     num_steps: int        # recurrence steps of a forward pass (1 in ordinary decoders)
-    backend: str          # 'nnsight' or 'hooks'
+    backend: str          # 'nnsight', 'hooks' or 'remote'
     accepts: frozenset    # arguments of the model's forward
     cache: dict = field(default_factory=dict, repr=False, compare=False)  # what engines keep between calls
 
@@ -102,7 +102,8 @@ def sites_of(
 def fingerprint(
     lm: LM,
 ) -> str:  # 16 hex digits
-    "A digest of the model's weights, the same in float32 and bfloat16, after any move between devices."
+    "A digest of the model's weights, the same in float32 and bfloat16, after any move between devices; of a remote model's name and revision."
+    if lm.backend == 'remote': return stable_hash(['remote', lm.name, lm.revision])
     h = hashlib.sha256()
     for name, p in sorted(lm.model.named_parameters()):
         if p.device.type == 'meta': continue
@@ -125,11 +126,15 @@ def load_model(
     offline: bool = False,                 # never ask the network
     num_steps: int | None = None,          # recurrence steps of a looped model
     backend: str = 'nnsight',              # what intervenes: 'nnsight' or plain 'hooks'
+    remote: bool | str = False,            # run elsewhere: True for NDIF, a server's address, or 'local' to try the protocol
     **kwargs,                              # passed to `from_pretrained`
 ) -> LM:
     "Load a causal LM with its tokenizer and find its sites."
     if backend not in ('nnsight', 'hooks'): raise suggest(backend, ['nnsight', 'hooks'], 'backend')
     _dtype_option(dtype, 'cpu'), _quant_known(quant)
+    if remote:
+        elsewhere = dict(dtype=dtype, device=device, device_map=device_map, quant=quant, num_steps=num_steps, backend=None if backend == 'nnsight' else backend) | kwargs
+        return _remote(source, tokenizer, elsewhere, remote=remote, revision=revision, trust_remote_code=trust_remote_code, offline=offline)
     made = [k for k, v in dict(revision=revision, dtype=dtype, quant=quant).items() if v is not None]
     random = not isinstance(source, nn.Module) and str(source).split('/')[0] == 'tiny'
     if made and (isinstance(source, nn.Module) or random): raise SteerError(f'{made[0]} is for models that are loaded from files, not for {source if isinstance(source, str) else "a model in memory"}: leave it out')
@@ -150,6 +155,14 @@ def load_model(
     return _wrap(model.eval(), tok, str(source), _revision(path, where, model), num_steps, backend)
 
 # %% ../../nbs/models/03_loading.ipynb #d0eba37d
+def _remote(source, tokenizer, elsewhere: dict, **options) -> LM:
+    "A model that runs elsewhere, where some things are decided."
+    from steer_nb.models.remote import load_remote
+    if given := [k for k, v in elsewhere.items() if v is not None]: raise SteerError(f'{given[0]} is decided where a remote model runs: leave it out, or load the model here, without remote=')
+    if isinstance(source, nn.Module): raise SteerError('a model in memory has no name that a server could know: leave remote= out')
+    if adapter_folder(str(source)) or str(source).split('/')[0] == 'tiny': raise SteerError(f'{source} is known here alone, not to a server: load it here, without remote=')
+    return load_remote(str(source), tokenizer, **options)
+
 def _adapted(folder: Path, source: str, **options) -> LM:
     "The model that an adapter makes of its base."
     if options['quant']: raise SteerError(f'{source} is an adapter, which cannot be merged into quantised weights: load it without quant=')

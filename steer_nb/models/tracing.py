@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core import RunError, SteerError, progress, read_json, read_tensors, reading, reads, stable_hash, write_json, write_tensors
 from .edits import Edit, bind, edit, pick_positions, where_of
-from .engines import check_touched, engine, generate_ids
+from .engines import check_touched, engine, generate_ids, Picked
 from .loading import LM, check_length, check_repeatable, encode, fingerprint, make_batch, sites_of, token_batches, unembed
 
 # %% ../../nbs/models/06_tracing.ipynb #9fa14ee2
@@ -55,7 +55,7 @@ def stream(
 ) -> Iterator[tuple[int, pd.DataFrame, dict[str, Tensor]]]:  # batch number; item, position, token per row; site name -> (rows, d)
     "Capture batch by batch; memory does not grow with the number of prompts."
     ids, spots = _ids(lm, prompts, chat), sites_of(lm, sites)
-    final = sites_of(lm, 'final_norm') if logits else []
+    final = [] if not logits else [lm.logit_spot] if lm.backend == 'remote' else sites_of(lm, 'final_norm')
     bound = bind(lm, edits, len(ids))
     batches = token_batches([len(x) for x in ids], batch_tokens or default_budget(lm))
     touched = Counter()
@@ -64,10 +64,11 @@ def stream(
             if b in skip: continue
             batch, rows = make_batch(lm, [ids[i] for i in items]), torch.tensor(items)
             pick = pick_positions(where_of(batch), positions, rows.to(lm.device))
-            take = lambda x: x[pick.to(x.device)].clone()
+            take = Picked(pick)
             out, hit = run(batch, {s: take for s in dict.fromkeys([*spots, *final])}, bound, rows)
             touched.update(hit)
-            if logits: out['logits'] = torch.cat([unembed(lm, h) for h in out['final_norm'].split(256)]).cpu()
+            if final and lm.backend == 'remote': out['logits'] = lm.logits_of(out['logits'])
+            elif logits: out['logits'] = torch.cat([unembed(lm, h) for h in out['final_norm'].split(256)]).cpu()
             row, col = pick.nonzero(as_tuple=True)
             index = pd.DataFrame(dict(item=rows[row.cpu()].numpy(), position=where_of(batch).pos[row, col].cpu().numpy(), token=batch['input_ids'][row, col].cpu().numpy()))
             yield b, index, {k: out[k].cpu() for k in [s.name for s in spots] + ['logits'] * logits}
