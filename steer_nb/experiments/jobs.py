@@ -71,7 +71,7 @@ def load_job(
     "A job file; `SteerError` for an unknown name or a malformed file."
     if name not in job_names(): raise suggest(name, job_names(), 'job')
     with reading(f'job file {name}.yaml', 'YAML'): job = yaml.safe_load(_job_files()[name].read_text(encoding='utf-8'))
-    if not isinstance(job, dict) or set(job) - {'experiment', 'about', 'reproduces', 'needs', 'params', 'vary'} or job.get('experiment') not in known_experiments():
+    if not isinstance(job, dict) or set(job) - {'experiment', 'about', 'reproduces', 'needs', 'params', 'vary'} or job.get('experiment') not in [*known_experiments()]:
         raise SteerError(f'job file {name}.yaml must hold experiment (one of {list(known_experiments())}), about, params and perhaps reproduces, needs, vary')
     kinds = dict(experiment=str, about=str, reproduces=str, needs=str, params=dict, vary=dict)
     out = {k: job.get(k) or kind() for k, kind in kinds.items()}
