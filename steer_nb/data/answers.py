@@ -33,7 +33,7 @@ class Call(NamedTuple):
     rest:str='' # what follows the closing tag
     why:str='' # it is malformed
 
-_body = re.compile(r'\s*([A-Za-z_]\w*)\((.*)\)\s*', re.S)
+_body = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)\((.*)\)\s*', re.S)
 
 def read_call(
     text:str, # an answer
@@ -70,7 +70,7 @@ def _outcome(item, answer:str, call:Call, stops:bool)->str:
 
 # %% ../../nbs/data/06e_answers.ipynb #9be5acb9
 def _first_number(text:str)->Fraction|None:
-    m = re.search(r'-?\d+(?:\.\d+|/\d+)?', text.replace(',', ''))
+    m = re.search(r'-?[0-9]+(?:\.[0-9]+|/[0-9]+)?', text.replace(',', ''))
     return read_value(m[0]) if m else None
 
 def _scored(item, answer:str, stops:bool)->dict:

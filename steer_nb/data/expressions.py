@@ -21,7 +21,7 @@ class Node(NamedTuple):
     left:object # a Node or a string
     right:object=None # of a binary operation
 
-_token = re.compile(r'\s*(\d+(?:\.\d+)?|[-+*/()])')
+_token = re.compile(r'\s*([0-9]+(?:\.[0-9]+)?|[-+*/()])')
 MOST_CHARACTERS, MOST_NESTED = 200, 20
 
 # %% ../../nbs/data/06_expressions.ipynb #4bb529c8
@@ -89,7 +89,7 @@ def value_of(
     tree:Node|str, # a tree, or an expression's text
 )->Fraction:
     "The exact value; `SteerError` for a division by zero."
-    if isinstance(tree, str): return Fraction(tree) if re.fullmatch(r'\d+(\.\d+)?', tree) else value_of(parse_expression(tree))
+    if isinstance(tree, str): return Fraction(tree) if re.fullmatch(r'[0-9]+(\.[0-9]+)?', tree) else value_of(parse_expression(tree))
     a = value_of(tree.left)
     if tree.op == 'neg': return -a
     b = value_of(tree.right)
@@ -138,6 +138,6 @@ def read_value(
     text:str,
 )->Fraction|None: # None if it is no number
     "A number as `write_value` writes it."
-    m = re.fullmatch(r'\s*(-?\d+)(?:\.(\d+)|/(\d+))?\s*', text)
+    m = re.fullmatch(r'\s*(-?[0-9]+)(?:\.([0-9]+)|/([0-9]+))?\s*', text) if len(text) <= MOST_CHARACTERS else None
     if not m or m[3] and not int(m[3]): return None
     return Fraction(int(m[1]), int(m[3])) if m[3] else Fraction(text.strip())

@@ -97,7 +97,8 @@ def call_items(
 )->pd.DataFrame: # one row per item
     "Requests as the fine-tune sees them, no sum twice."
     _known(part)
-    if n < 0 or n > 500_000: raise SteerError(f'n is {n}: ask for 0 to 500,000 items, there are about three million sums')
+    most = min(500_000, int(2_500_000*PARTS[part])) # of about three million sums
+    if n < 0 or n > most: raise SteerError(f'n is {n}: ask for 0 to {most:,} items of {part}, there are not many more different sums')
     g, rows, seen = rng('calls', part, seed), [], set()
     while len(rows) < n:
         tree, text, name = _plain_request(g)

@@ -6,14 +6,14 @@
 __all__ = ['SIDES', 'mixed_items', 'make_toolcall_data', 'leak_table', 'check_leaks', 'write_jsonl', 'read_jsonl']
 
 # %% ../../nbs/data/06c_toolcalls.ipynb #4844f566
-import json
+import json, re
 from pathlib import Path
 
 # %% ../../nbs/data/06c_toolcalls.ipynb #900ce561
 import pandas as pd
 
 # %% ../../nbs/data/06c_toolcalls.ipynb #243fea6d
-from ..core import RunError, SteerError, reads, rng, stable_hash, write_atomic
+from ..core import RunError, SteerError, reads, rng, stable_hash, suggest, write_atomic
 from .choices import text_key
 from .expressions import parse_expression, value_of, write_value
 from .tool_factors import ood_items
@@ -65,10 +65,11 @@ SIDES = dict(train='training', text='training', val='choosing', test='measuring'
 
 def check_leaks(
     data:dict, # name -> table of items
-    sides:dict=SIDES, # which tables train, choose or measure; tables with other names are left out
+    sides:dict=SIDES, # which tables train, choose or measure
 )->None:
     "Refuse tables that share items across training, choosing and measuring."
-    found = leak_table({k: v for k, v in data.items() if k in sides})
+    if odd := [k for k in data if k not in sides]: raise suggest(odd[0], sides, 'table to look for leaks in')
+    found = leak_table(data)
     found = found[found.a.map(sides) != found.b.map(sides)]
     if not len(found): return
     r = found.iloc[0]
@@ -100,13 +101,14 @@ def _read(row, where:str)->dict:
     return dict(id=f"{kind}/{stable_hash([row['input'], row['target']], 12)}", **texts, kind=kind, **item, group=item['source'], subset=row['label'])
 
 def _call_columns(target:str, where:str)->dict:
-    body = target.strip().removeprefix(OPEN).removesuffix(CLOSE)
-    tool, _, rest = body.partition('(')
-    try: tree = parse_expression(rest.removesuffix(')'))
+    m = re.fullmatch(rf'\s*{OPEN}\s*([A-Za-z_][A-Za-z0-9_]*)\((.*)\)\s*{CLOSE}\s*', target, re.S)
+    if not m: raise SteerError(f'{where}: the target {target!r} is no call: it is not {OPEN}name(expression){CLOSE}')
+    tool, text = m[1], m[2]
+    try: tree = parse_expression(text)
     except SteerError as e: raise SteerError(f'{where}: the target {target!r} is no call: {e}') from None
     try: value = write_value(value_of(tree))
     except SteerError: value = ''
-    return dict(expression=rest.removesuffix(')'), value=value, tool=tool.strip(), source=expression_key(tree))
+    return dict(expression=text, value=value, tool=tool, source=expression_key(tree))
 
 @reads('items', 'path')
 def read_jsonl(
@@ -115,7 +117,7 @@ def read_jsonl(
     "Read items in the original's format."
     if not Path(path).is_file(): raise RunError(f'no file {path}')
     rows = []
-    for k, line in enumerate(Path(path).read_text(encoding='utf-8').splitlines(), 1):
+    for k, line in enumerate(Path(path).read_text(encoding='utf-8').split('\n'), 1): # a text may hold other ends of lines
         if not line.strip(): continue
         try: row = json.loads(line)
         except ValueError as e: raise RunError(f'{path} line {k} is no JSON: {e}') from None

@@ -20,7 +20,7 @@ from torch import Tensor
 # %% ../../nbs/evals/15_substitutions.ipynb #6e09027c
 from ..core import SteerError, progress, rng, suggest, torch_rng
 from ..data.answers import score_answers
-from ..data.formats import ROLES, Format, Rows, check_format, format_items, format_of
+from ..data.formats import ROLES, Format, Rows, check_format, format_items, format_of, stored_format
 from .statistics import adjusted, paired_effect
 from .toolcalls import MEASURES, compare_toolcalls, toolcall_rates, with_items
 from ..methods.transcoders import Transcoder, cast
@@ -150,6 +150,14 @@ def stack_edits(
         out.append(edit(site, op=op, fn=x.fn, reads=reads, positions=span, coef=None if x.coef is None else coef))
     return out
 
+def _tried(items: pd.DataFrame, conditions: list[Condition]):
+    "Refuse what would give no table, or one that counts a condition twice."
+    if not len(items): raise SteerError('there are no items')
+    if lost := {'subset', 'group'} - set(items.columns): raise SteerError(f'items lack the columns {sorted(lost)}: make them with steer_nb.data.toolcalls, or add them')
+    names = [c.name for c in conditions]
+    if not names: raise SteerError("there are no conditions: give at least Condition('raw')")
+    if twice := sorted({n for n in names if names.count(n) > 1}): raise SteerError(f'two conditions are called {twice[0]!r}')
+
 def _pieces(lengths: list[int], conditions: list[Condition], budget: int):
     "Groups of items and of conditions whose rows fit into a budget of tokens."
     for at in token_batches(lengths, max(1, budget // len(conditions))):
@@ -168,6 +176,7 @@ def answers_under(
     **kwargs,                        # of `generate`
 ) -> pd.DataFrame:                   # as of `score_toolcalls`, with a column `condition`
     "Generate under every condition and say what each answer is; generated tokens are changed like the others."
+    _tried(items, conditions)
     rows, n = format_items(lm, items, format_of(lm) if fmt is None else fmt), len(items)
     texts, stops, bar = {}, {}, progress(total=n * len(conditions), desc=desc, unit='answer') if desc else None
     for kind in items.reset_index(drop=True).groupby('kind', sort=False).indices.values():
@@ -208,8 +217,9 @@ def ce_under(
 ) -> pd.DataFrame:                   # condition, alpha, part, id, kind, subset, group, role, nats, kl (summed), tokens
     "Cross-entropy and divergence of every item by role under every condition."
     fmt = format_of(lm) if fmt is None else fmt
+    _tried(items, conditions)
     rows, ref, out = format_items(lm, items, fmt), reference or lm, []
-    check_format(rows, fmt)
+    check_format(rows, stored_format(lm) or fmt)
     budget = batch_tokens or max(64, min(default_budget(lm), 2**27 // lm.model.get_input_embeddings().weight.shape[0]))
     heads, want, bar = rows.items[['id', 'kind', 'subset', 'group']].to_dict('records'), (None, None), progress(total=len(rows) * len(conditions), desc=desc, unit='row') if desc else None
     for at, some in _pieces([len(x) for x in rows.ids], conditions, budget):

@@ -124,12 +124,12 @@ def rows(self: World, lm: LM, table: pd.DataFrame, roles=None) -> tuple[list, li
     return x.ids, [np.isin(k, on).astype(float).tolist() for k in x.roles]
 
 @patch
-def fit(self: World, sources: list, settings: dict, lm: LM, what: str, steps: int | None = None) -> dict[str, Transcoder]:
+def fit(self: World, sources: list, settings: dict, lm: LM, what: str, steps: int | None = None, start: dict | None = None) -> dict[str, Transcoder]:
     "Train transcoders from one harvest of the transcoder text."
     p = self.p
     ids, weights = self.rows(lm, self.data()['text'], p['roles'])
     h = Harvest(lm, ids, sources, rows=p['rows'], batch=p['batch'], repeats=2, weights=weights, seed=p['seed'])
-    t = train(Trainer(h, settings, steps or p['steps'], device=str(lm.device)), folder=self.r.dir / 'checkpoints' / what, desc=what)
+    t = train(Trainer(h, settings, steps or p['steps'], start or {}, device=str(lm.device)), folder=self.r.dir / 'checkpoints' / what, desc=what)
     return trained(t)
 
 @patch
@@ -186,10 +186,16 @@ def make_adapters(self: World) -> dict[int, Transcoder]:
 def make_pool(self: World, part: str, tuned: bool = True):
     "All rows of a table, for closed forms and fits: residuals, and the MLPs' own outputs."
     lm = self.tuned() if tuned else self.lm
-    sources = self.residuals(lm)
+    return self.harvested(part, self.residuals(lm), *self.p['layers'], lm=lm)
+
+@patch
+def harvested(self: World, part: str, sources: list, *layers, lm: LM | None = None):
+    "All rows of a table for some sources, and the MLPs' own outputs."
+    lm = lm or self.tuned()
     ids, weights = self.rows(lm, self.data()[part].head(2000), self.p['roles'])
-    mlps = [mlp_source(lm, i, *kinds_of(self.bases()[i, self.p['percentiles'][0]])) for i in self.p['layers']]
-    return Harvest(lm, ids, sources + mlps, rows=10**9, weights=weights).fresh(0)
+    mlps = [mlp_source(lm, i, *kinds_of(self.bases()[i, self.p['percentiles'][0]])) for i in layers]
+    both = {s.name: s for s in [*sources, *mlps]}
+    return Harvest(lm, ids, list(both.values()), rows=10**9, weights=weights).fresh(0)
 
 @patch
 def make_closed(self: World) -> dict[str, Transcoder]:

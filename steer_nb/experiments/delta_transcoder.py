@@ -24,8 +24,9 @@ from ..evals.substitutions import answers_under, ce_difference, ce_table, ce_und
 from ..evals.substitutions_charts import alphas_chart, conditions_chart, deltas_chart
 from ..evals.toolcalls import score_toolcalls, toolcall_rates
 from .delta_parts import World, kinds_of
+from .delta_family import family_chart, family_table
 from ..methods.calibration import check_base, fit_table
-from ..methods.deltas import latent_scaling, mlp_function
+from ..methods.deltas import delta_ways, latent_scaling, mlp_function
 from ..methods.dictionaries import write_circuit_tracer, write_deltas, write_transcoder
 from ..methods.tool_tuning import RECIPES
 from ..methods.transcoder_training import recipes
@@ -34,13 +35,13 @@ from ..models.loading import LM, fingerprint, load_for
 from ..runs import Run, input_files, open_run, source_digest
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #4f611289
-actions = ('data', 'tune', 'gate', 'train', 'fuse', 'layers', 'features', 'alphas')
+actions = ('data', 'tune', 'gate', 'train', 'family', 'fuse', 'layers', 'features', 'alphas')
 
 defaults = dict(
     model='smollm2-135m',        # un-tuned
     tuned='',                    # fine-tuned: an adapter's name or folder, a Hub id; empty: it is trained here, by `recipe`
     seed=0,                      # of items, training and controls
-    actions=['data', 'tune', 'gate', 'train', 'layers', 'features', 'alphas'],  # also 'fuse'
+    actions=['data', 'tune', 'gate', 'train', 'layers', 'features', 'alphas'],  # also 'fuse', and 'family': all `ways` at all levels `family_k`
     n=200,                       # items per subset: calls, copies, and each kind of request of `ood`
     ood=['wording=meta'],        # kinds of requests that differ, cells of `design`
     n_train=1000,                # calls to fine-tune on, and as many copies
@@ -58,6 +59,8 @@ defaults = dict(
     d_new=[128],                 # features of a delta; the first serves 'layers' and 'alphas'
     delta='topk',                # recipe of the deltas, e.g. 'original'
     k=8,                         # active features of a delta, for 'topk' and 'batchtopk'
+    ways=['residual', 'residual without bias', 'adapter', 'tuned base', 'scratch'],  # of training, for 'family'
+    family_k=[4, 8, 16],         # active features of a delta, for 'family'
     lr=(float, None),            # of the deltas; the recipe's own if not given
     steps=600,                   # of their training
     batch=512,                   # tokens
@@ -78,7 +81,7 @@ _known_parts = ('delta', 'base', 'delta + error', 'base + error')
 def check(params: dict) -> dict:
     "All parameters, with their types and values checked."
     p = check_params(params, defaults)
-    known = dict(actions=actions, ood=list(design().cell), roles=ROLES, conditions=_known_conditions, written=p['conditions'], parts=_known_parts)
+    known = dict(actions=actions, ood=list(design().cell), roles=ROLES, ways=delta_ways, conditions=_known_conditions, written=p['conditions'], parts=_known_parts)
     for name, options in known.items():
         if not p[name] and name != 'ood': raise SteerError(f'{name} is empty: give at least one of {list(options)}')
         for x in p[name]:
@@ -88,7 +91,11 @@ def check(params: dict) -> dict:
     if 'raw' not in p['conditions'] or 'raw' not in p['written']: raise SteerError('conditions and written must hold raw, which the others are compared with')
     for name, low in dict(n=2, n_train=2, n_val=2, n_text=2, base_features=1, base_steps=1, k=1, steps=1, batch=1, rows=1, epochs=1, turned=0).items():
         if p[name] is not None and p[name] < low: raise SteerError(f'{name} is {p[name]}; it must be at least {low}')
-    for name in ('layers', 'd_new', 'percentiles', 'base_k', 'alphas'):
+    for name in ('base_lr', 'lr', 'max_fvu'):
+        if p[name] is not None and not p[name] > 0: raise SteerError(f'{name} is {p[name]}; it must be above 0')
+    for name in ('d_new', 'base_k', 'family_k'):
+        if min(p[name], default=1) < 1: raise SteerError(f'{name} is {p[name]}; its values must be at least 1')
+    for name in ('layers', 'd_new', 'percentiles', 'base_k', 'alphas', 'conditions', 'written', 'parts', 'roles', 'ways', 'family_k'):
         if not p[name] or len(set(p[name])) < len(p[name]): raise SteerError(f'{name} is {p[name]}: give different values, at least one')
     if not all(0 <= q <= 1 for q in p['percentiles']): raise SteerError(f"percentiles is {p['percentiles']}: give shares from 0 to 1")
     for s in p['sets']: _layers_of(s, p)
@@ -116,7 +123,7 @@ def run(
         if bad := [i for i in p['layers'] if not 0 <= i < lm.n_depths]: raise SteerError(f'layer {bad[0]} does not exist: {lm.name} has 0 to {lm.n_depths - 1}')
         w, says, verdicts = World(r, p, lm), [], {}
         r.part('items', lambda: pd.concat([t.assign(split=k) for k, t in w.data().items()], ignore_index=True)[['id', 'split', 'kind', 'subset', 'group', 'input', 'target']])
-        todo = set(p['actions']) | ({'gate'} if {'train', 'fuse', 'layers', 'features', 'alphas'} & set(p['actions']) else set())
+        todo = set(p['actions']) | ({'gate'} if {'train', 'family', 'fuse', 'layers', 'features', 'alphas'} & set(p['actions']) else set())
         for a in actions:
             if a in todo and a != 'data': says += globals()[f'_{a}'](w, verdicts)
         text = '\n'.join(says) or f'{len(r.load("items"))} items, no text or sum in two tables.'
@@ -127,7 +134,7 @@ def run(
 def _small() -> dict:
     "What a test run shrinks to."
     return dict(model='tiny', tuned='', n=2, ood=['wording=meta'], n_train=8, n_val=4, n_text=20, recipe='embedded', epochs=1, base='train', layers=[1, 2], sets=['all'], base_k=[16], base_features=128, base_steps=300, base_lr=1e-2, percentiles=[.5],
-                d_new=[4], k=2, steps=20, batch=64, rows=1024, turned=1, alphas=[0., 1.], written=['raw', 'full'])
+                d_new=[4], k=2, steps=20, batch=64, rows=1024, turned=1, family_k=[2, 3], alphas=[0., 1.], written=['raw', 'full'])
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #b4b4cee2
 def _tune(w: World, verdicts: dict) -> list[str]:
@@ -203,6 +210,12 @@ def _summary(t: pd.DataFrame, f: pd.DataFrame, p: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #aa5848fd
+def _family(w: World, verdicts: dict) -> list[str]:
+    t = w.r.part('family', lambda: family_table(w))
+    w.r.chart('family', family_chart(t))
+    best = t[t.way != 'base alone'].groupby('way', sort=False).kl.min().sort_values()
+    return ['Ways to ask, least divergence over levels and layers: ' + ', '.join(f'{k} {v:.4f}' for k, v in best.items()) + ' nats per token.']
+
 def _fuse(w: World, verdicts: dict) -> list[str]:
     r, p = w.r, w.p
     def make():
@@ -248,7 +261,7 @@ def _layers(w: World, verdicts: dict) -> list[str]:
     return [f'Layer {x.layers}, {x.subset}: {x.verdict} (loss added: ' + ', '.join(f'{k} {said[x.layers, x.subset, k]:+.3f}' for k in ('base', 'full', 'placebo', 'linear', 'swap') if (x.layers, x.subset, k) in said.index) + ').' for x in v.itertuples()]
 
 # %% ../../nbs/experiments/06_delta_transcoder.ipynb #e8daddbd
-_steps = (('base', 'raw', 'nothing to repair'), ('base', 'full', 'repairs nothing'), ('bias', 'full', 'a constant does it'), ('linear', 'full', 'a linear map does it'), ('placebo', 'full', "the base's own error"))
+_steps = (('base', 'raw', 'nothing to repair'), ('base', 'full', 'repairs nothing'), ('bias', 'full', 'a constant does it'), ('linear', 'full', 'a linear map does it'), ('placebo', 'full', "the base's own error"), ('swap', 'raw', 'the answers do not need it'))
 
 _SMALL = .02  # nats per token that do not matter
 
@@ -262,7 +275,7 @@ def _verdicts(t: pd.DataFrame) -> pd.DataFrame:
     for (layers, subset), g in t.groupby(['layers', 'subset'], sort=False):
         failed = g[~((g.effect > 0) & (g.p_holm < .05))]
         left = [o for *_, o in _steps if o not in set(g.otherwise)]
-        said = 'the fine-tune' if not len(failed) else failed.otherwise.iloc[0] if failed.high.iloc[0] < _SMALL else f'undecided: {failed.otherwise.iloc[0]}?'
+        said = ('undecided: not tried whether ' + ', '.join(left) if left else 'the fine-tune') if not len(failed) else failed.otherwise.iloc[0] if failed.high.iloc[0] < _SMALL else f'undecided: {failed.otherwise.iloc[0]}?'
         rows.append(dict(layers=layers, subset=subset, verdict=said, left_out=', '.join(left), n=int(g.n.iloc[0]),
                          **{f'{x.a}_{x.b}': x.effect for x in g.itertuples()}, **{f'p_{x.a}_{x.b}': x.p_holm for x in g.itertuples()}))
     return pd.DataFrame(rows)
@@ -272,7 +285,7 @@ def _factors(w: World, i: int) -> pd.DataFrame:
     "Factors of a delta's features for both models, numbered as in the sum."
     q, d = w.p['percentiles'][0], w.p['d_new'][0]
     t = latent_scaling(w.deltas()[f'{i}-{q:g}-{d}'], {k: (w.pool('val', k == 'tuned'), f'{i}-{q:g}') for k in ('tuned', 'untuned')})
-    return t.assign(feature=t.feature + w.bases()[i, q].features).rename(columns=dict(tuned='factor_tuned', untuned='factor_untuned')).drop(columns='active')
+    return t.assign(feature=t.feature + w.bases()[i, q].features).rename(columns=dict(tuned='factor_tuned', untuned='factor_untuned'))
 
 def _features(w: World, verdicts: dict) -> list[str]:
     r, p, tuned = w.r, w.p, w.tuned()
@@ -287,7 +300,7 @@ def _features(w: World, verdicts: dict) -> list[str]:
     says, live = [], t[t.density > 0]
     for i, g in live.groupby('layer', sort=False):
         known = g[g.p_holm < .05]
-        says.append(f'Layer {i}: {len(g)} of {d} new features are ever active; {len(known)} tell calls from copies; their median factor is {g.factor_tuned.median():.2f} on the tuned and {g.factor_untuned.median():.2f} on the un-tuned model.')
+        says.append(f'Layer {i}: {len(g)} of {d} new features are ever active; {len(known)} tell calls from copies; their median factor is {g.factor_tuned.median():.2f} on the tuned and {g.factor_untuned.median():.2f} on the un-tuned model, where {int(g.factor_untuned.isna().sum())} are never active.')
     return says + (_turned(w, t, both) if p['turned'] else [])
 
 def _turned(w: World, t: pd.DataFrame, both) -> list[str]:

@@ -87,8 +87,8 @@ def delta_settings(
     out, start = {}, {}
     for w, s in sources.items():
         if w == 'tuned base':
-            act = base.parts[0].activation
-            out[w] = replace(setting(recipe if recipe != 'original' else 'topk', s.name, **changes), features=base.features, activation=act, k=base.parts[0].k or base.k, skip=base.W_skip is not None)
+            act = base.parts[0].activation  # with its own kind of sparsity: a base with thresholds needs the penalty
+            out[w] = replace(setting(act, s.name, **{k: v for k, v in changes.items() if k != 'k' or 'topk' in act}), features=base.features, activation=act, k=base.parts[0].k or base.k, skip=base.W_skip is not None)
             start[w] = base
         elif w == 'scratch': out[w] = setting(recipe, s.name, **changes | dict(features=features + (base.features if base is not None else 0)) | (dict(k=changes['k'] + (base.k or 0)) if base is not None and changes.get('k') else {}))
         else: out[w] = setting(recipe, s.name, **changes | dict(features=features) | (dict(bias=False) if w == 'residual' and recipe != 'original' else {}))
@@ -119,6 +119,7 @@ def closed_form(
     site_in: str = '', site_out: str = '',
 ) -> Transcoder:              # without features
     "The best constant, or the best linear map of a rank."
+    if rank is not None and not (isinstance(rank, int) and rank >= 0): raise SteerError(f'rank is {rank!r}: give a whole number from 0 (a constant), or None (a full linear map)')
     d, mean = j.d, j.m / j.n
     cov = j.s / j.n - torch.outer(mean, mean)
     sxx, sxy, out = cov[:d, :d], cov[:d, d:], len(mean) - d
@@ -134,15 +135,16 @@ def closed_form(
 def latent_scaling(
     t: Transcoder,
     targets: dict[str, tuple[Pool, str]],  # by name: a pool and the name of its source, e.g. of the tuned and the un-tuned model
-) -> pd.DataFrame:                          # feature, active (share of tokens, in the first target), and the best factor per target
+) -> pd.DataFrame:                          # feature, and per target the best factor (no number for a feature that is never active) and `active_<name>`, its share of the weight of tokens
     "The factor with which each feature fits each target best."
     out = pd.DataFrame(dict(feature=range(t.features)))
     for name, (p, source) in targets.items():
         x, y, w = p.x[t.site_in].float(), p.y[source].float(), p.w[source][:, None].double()
         h = t.encode(x)
         error, size, h = (y - t.decode(h, x)).double(), t.W_dec.double().pow(2).sum(1), h.double()
-        if 'active' not in out: out['active'] = (h > 0).double().mean(0).numpy()
-        out[name] = (1 + (w * h * (error @ t.W_dec.double().T)).sum(0) / ((w * h * h).sum(0) * size).clamp_min(1e-30)).numpy()
+        power = (w * h * h).sum(0) * size
+        out[name] = torch.where(power > 0, 1 + (w * h * (error @ t.W_dec.double().T)).sum(0) / power.clamp_min(1e-30), torch.nan).numpy()
+        out[f'active_{name}'] = ((w * (h > 0)).sum(0) / w.sum()).numpy()
     return out
 
 # %% ../../nbs/methods/05e_deltas.ipynb #4d43f512

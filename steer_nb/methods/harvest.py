@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ..core import SteerError, rng, stable_hash, torch_rng
-from .transcoders import Transcoder
+from .transcoders import Transcoder, digest
 from ..models.loading import LM, fingerprint, sites_of
-from ..models.tracing import stream
+from ..models.tracing import default_budget, stream
 
 # %% ../../nbs/methods/05c_harvest.ipynb #ae02d929
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ def residual_source(
     if (base.d_in, base.d_out) != source.widths: raise SteerError(f'the base transcoder maps {base.d_in} to {base.d_out}, the source {source.name} {source.widths[0]} to {source.widths[1]}')
     if base.site_in and base.site_in != source.reads: raise SteerError(f'the base transcoder reads {base.site_in}, the source {source.name} reads {source.reads}: a residual of the base needs its own site')
     own = base.b_dec if bias else torch.zeros_like(base.b_dec)
-    key = stable_hash([source.key, bias, [float(x.double().abs().sum()) for x in (base.W_enc, base.W_dec, base.b_enc, base.b_dec)]])
+    key = stable_hash([source.key, bias, digest(base)])
     return Source(name or f'{source.name} - base', source.reads, source.writes, source.sites,
                   lambda acts: source.target(acts) - (base(acts[source.reads]) - base.b_dec + own), source.widths, key)
 
@@ -93,12 +93,19 @@ class Harvest:
     _carry: tuple | None = field(default=None, repr=False)
 
     def __post_init__(self):
+        for name in ('rows', 'batch', 'repeats', 'context'):
+            if getattr(self, name) < 1: raise SteerError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        if not self.sources: raise SteerError('there is nothing to harvest: give at least one source')
+        if self.weights is not None and len(self.weights) != len(self.ids): raise SteerError(f'{len(self.ids)} documents and {len(self.weights)} lists of weights: give one each')
         if len({s.name for s in self.sources}) < len(self.sources): raise SteerError(f'two sources have the same name: {[s.name for s in self.sources]}')
         if self.weights is not None and (bad := [i for i, (w, x) in enumerate(zip(self.weights, self.ids)) if len(w) != len(x)]): raise SteerError(f'document {bad[0]} has {len(self.ids[bad[0]])} tokens and {len(self.weights[bad[0]])} weights: give one each')
         self.ids = [list(x[:self.context]) for x in self.ids]
         self.sizes = np.array([self._used(i) for i in range(len(self.ids))])
         if not self.sizes.sum(): raise SteerError('no token is left to train on: every document is empty, too short or weighs 0')
-        self.groups = math.ceil(self.sizes.sum() / self.rows)
+        total, longest = int(self.sizes.sum()), int(self.sizes.max())
+        if self.rows < longest: raise SteerError(f'rows is {self.rows}, and a document has {longest} tokens that count: give at least as many rows, or a shorter context')
+        self.groups = math.ceil(total / self.rows)
+        if total / self.groups < longest: self.groups = total // longest  # no group may be empty
 
     def _used(self, i: int) -> int:
         n = len(self.ids[i])
@@ -106,9 +113,12 @@ class Harvest:
 
     @property
     def bound(self) -> int:
-        "Most bytes of activations that are held at once: three times a group, its documents being whole."
+        "Most bytes of activations that are held at once: three times a group, its documents being whole, and the batch that is read."
         row = sum({s.reads: s.widths[0] for s in self.sources}.values()) + sum(s.widths[1] for s in self.sources)
-        return 3 * (self.rows + int(self.sizes.max())) * (row * self.dtype.itemsize + 4 * len(self.sources))
+        group = math.ceil(self.sizes.sum() / self.groups) + int(self.sizes.max())
+        read = sum(sites_of(self.lm, k)[0].tap.width for k in {k for s in self.sources for k in s.sites})
+        batch = max(max(map(len, self.ids)), self.batch_tokens or default_budget(self.lm))
+        return 3 * group * (row * self.dtype.itemsize + 4 * len(self.sources)) + 8 * read * min(batch, sum(map(len, self.ids)))
 
     def key(self) -> str:
         "A digest of everything that the rows depend on."
@@ -127,6 +137,7 @@ def documents(h: Harvest, i: int) -> np.ndarray:
 
 def fresh(h: Harvest, i: int) -> Pool:
     "The rows of a group, in the order in which they were read."
+    if i and not h.medians: fresh(h, 0)
     docs, sites = documents(h, i), list(dict.fromkeys(s for src in h.sources for s in src.sites))
     xs, ys, ws, sizes = ({} for _ in range(4))
     for _, index, acts in stream(h.lm, [h.ids[d] for d in docs], sites, slice(h.skip, None), batch_tokens=h.batch_tokens):
@@ -137,7 +148,7 @@ def fresh(h: Harvest, i: int) -> Pool:
         for site in {x: 0 for s in h.sources for x in (s.reads, s.writes)}: sizes.setdefault(site, []).append(acts[site].norm(dim=1)[on])
         for site in {s.reads: 0 for s in h.sources}: xs.setdefault(site, []).append(acts[site][on].to(h.dtype))
         h.tokens += int(on.sum())
-    out, sizes = Pool(*({k: torch.cat(v) for k, v in d.items()} for d in (xs, ys, ws))), {k: torch.cat(v) for k, v in sizes.items()}
+    out, sizes = Pool(*({k: torch.cat(d.pop(k)) for k in list(d)} for d in (xs, ys, ws))), {k: torch.cat(v) for k, v in sizes.items()}
     if not h.medians: h.medians = {k: float(v.median()) for k, v in sizes.items()}
     for s in h.sources:
         for site in (s.reads, s.writes): out.w[s.name][sizes[site] > h.outlier * h.medians[site]] = 0
@@ -145,7 +156,6 @@ def fresh(h: Harvest, i: int) -> Pool:
 
 def pool(h: Harvest, i: int) -> Pool:
     "The `i`-th pool."
-    if not h.medians and i > 1: fresh(h, 0)
     def halves(j):
         p = fresh(h, j)
         order = torch.randperm(len(p), generator=torch_rng('harvest halves', h.seed, j))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..core import RunError, SteerError, progress, read_tensors, reads, stable_hash, suggest, torch_rng, write_tensors
 from .harvest import Harvest, Pool, Source
-from .transcoders import Transcoder, activations_known, fold_scale
+from .transcoders import Transcoder, activations_known, digest, fold_scale
 
 # %% ../../nbs/methods/05d_transcoder_training.ipynb #14f61e3f
 @dataclass(frozen=True)
@@ -54,8 +54,10 @@ class Setting:
         for name, known in (('activation', activations_known), ('loss', ('fvu', 'mse')), ('init', ('zero', 'kaiming')), ('penalty', ('row', 'mean')), ('only', ('all', 'decoder'))):
             if getattr(self, name) not in known: raise suggest(getattr(self, name), known, name)
         if 'topk' in self.activation and not (isinstance(self.k, int) and 0 < self.k <= self.features): raise SteerError(f'{self.activation} of {self.features} features with k={self.k!r}: give a whole number from 1 to {self.features}')
-        for name in ('features', 'lr'):
-            if not getattr(self, name) > 0: raise SteerError(f'{name} is {getattr(self, name)}; it must be above 0')
+        for name in ('features', 'lr', 'theta', 'scale'):
+            if (v := getattr(self, name)) is not None and not v > 0: raise SteerError(f'{name} is {v}; it must be above 0')
+        for name in ('sparsity', 'bandwidth', 'auxk'):
+            if not getattr(self, name) >= 0: raise SteerError(f'{name} is {getattr(self, name)}; it must not be negative')
 
 # %% ../../nbs/methods/05d_transcoder_training.ipynb #73596909
 recipes = dict(
@@ -202,7 +204,7 @@ class Trainer:
 
     def key(self) -> str:
         "A digest of everything that the weights depend on."
-        start = {n: [float(x.double().abs().sum()) for x in (t.W_enc, t.W_dec, t.b_enc, t.b_dec)] for n, t in self.start.items()}
+        start = {n: digest(t) for n, t in self.start.items()}
         return stable_hash([self.harvest.key(), {n: asdict(s) for n, s in self.settings.items()}, self.steps, start, self.precision])
 
     @property
@@ -279,11 +281,13 @@ def train(
 ) -> Trainer:
     "Train all transcoders; a killed training with a folder loses at most `every` steps."
     if folder is not None and t.step == 0 and (Path(folder) / 'checkpoint.safetensors').is_file(): load_checkpoint(t, folder)
+    if every < 1: raise SteerError(f'every is {every}; it must be at least 1')
     until = t.steps if until is None else min(until, t.steps)
     bar = progress(total=t.steps, desc=desc, unit='step')
     bar.update(t.step)
     while t.step < until:
         i, r, b = t.place
+        pool = None  # the last one is let go before the next is made
         pool = t.harvest.pool(i)
         if not t.stacks: _open(t, pool)
         for r in range(r, t.harvest.repeats):

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['activations_known', 'Part', 'Transcoder', 'activate', 'encode', 'decode', 'random_transcoder', 'fold_scale',
-           'fold_decoder', 'fuse', 'part', 'uniform', 'cast', 'feature_direction', 'substitute']
+           'fold_decoder', 'fuse', 'part', 'uniform', 'digest', 'cast', 'feature_direction', 'substitute']
 
 # %% ../../nbs/methods/05_transcoders.ipynb #64b6a9f8
+import hashlib
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -58,6 +59,8 @@ class Transcoder:
         for name, want in _shapes(self).items():
             x = getattr(self, name)
             if x is not None and tuple(x.shape) != want: raise SteerError(f'{name} of this transcoder has shape {tuple(x.shape)}; W_enc {tuple(self.W_enc.shape)} and W_dec {tuple(self.W_dec.shape)} ask for {want}')
+        ends = [0] + [p.stop for p in self.parts]
+        if [p.start for p in self.parts] != ends[:-1] or ends[-1] != self.features: raise SteerError(f'the parts of this transcoder must follow each other from feature 0 to {self.features}: they are {[(p.name, p.start, p.stop) for p in self.parts]}')
         for p in self.parts:
             if p.activation == 'topk' and not (isinstance(p.k, int) and p.k > 0): raise SteerError(f"part {p.name!r} is 'topk' with k={p.k!r}: give how many features are active, a whole number above 0")
             if p.activation in ('jumprelu', 'batchtopk') and self.threshold is None: raise SteerError(f"part {p.name!r} is {p.activation!r} and has no threshold: without it all positive features would be active")
@@ -183,6 +186,14 @@ def uniform(t: Transcoder) -> Transcoder:
     return replace(t, activation='jumprelu', threshold=theta, parts=tuple(replace(p, activation='jumprelu', k=None) for p in t.parts))
 
 # %% ../../nbs/methods/05_transcoders.ipynb #4ade2d45
+def digest(t: Transcoder) -> str:
+    "A digest of everything that its output depends on."
+    h = hashlib.sha256(repr([(p.start, p.stop, p.activation, p.k) for p in t.parts]).encode())
+    for n in 'W_enc W_dec b_enc b_dec threshold W_skip'.split():
+        x = getattr(t, n)
+        h.update(n.encode() if x is None else x.detach().float().cpu().contiguous().numpy().tobytes())
+    return h.hexdigest()[:16]
+
 def cast(t: Transcoder, *args) -> Transcoder:  # as of `Tensor.to`: a device, a dtype
     "All tensors on another device or in another precision."
     names = 'W_enc W_dec b_enc b_dec threshold W_skip'.split()
