@@ -254,8 +254,9 @@ def _update(st: _Stack, grads: dict[str, Tensor], step: int, steps: int) -> None
 # %% ../../nbs/methods/05d_transcoder_training.ipynb #0f90fdaa
 def _learn(t: Trainer, st: _Stack, batch: Pool) -> tuple[Tensor, Tensor, Tensor]:
     "One step of a stack; loss, active features and share of variance missed, per transcoder."
-    x = batch.x[st.source.reads].to(t.device).float() / st.scale
-    y = torch.stack([batch.y[s.source].to(t.device).float() / st.scale for s in st.settings])
+    scaled = lambda v: v.to(t.device).float() if st.scale == 1 else v.to(t.device).float() / st.scale
+    x = scaled(batch.x[st.source.reads])
+    y = torch.stack([scaled(batch.y[s.source]) for s in st.settings])
     w = torch.stack([batch.w[s.source].to(t.device) for s in st.settings])
     rise = torch.tensor([min(1., (t.step + 1) / s.sparsity_warmup) if s.sparsity_warmup else 1. for s in st.settings], device=t.device)
     names = _learns(st.settings[0])
