@@ -170,9 +170,9 @@ class Picked:
 def engine(lm: LM):
     "Open the LM's engine for several forward passes; yields `run(batch, reads, edits, rows)`."
     if lm.backend == 'remote': yield lm.run; return
-    with ExitStack() as stack, torch.no_grad():
+    with ExitStack() as stack:
         nn_model = stack.enter_context(_instrumented(lm)) if lm.backend == 'nnsight' else None
-        yield lambda batch, reads, edits=(), rows=None: _run(lm, nn_model, batch, reads, edits, rows)
+        yield torch.no_grad()(lambda batch, reads, edits=(), rows=None: _run(lm, nn_model, batch, reads, edits, rows))
 
 def _run(lm: LM, nn_model, batch: dict, reads: dict, edits=(), rows: Tensor | None = None) -> tuple[dict[str, Tensor], Counter]:
     "One forward pass: what was read, by site name, and how many positions each edit touched."

@@ -68,7 +68,8 @@ def stream(
             out, hit = run(batch, {s: take for s in dict.fromkeys([*spots, *final])}, bound, rows)
             touched.update(hit)
             if final and lm.backend == 'remote': out['logits'] = lm.logits_of(out['logits'])
-            elif logits: out['logits'] = torch.cat([unembed(lm, h) for h in out['final_norm'].split(256)]).cpu()
+            elif logits:
+                with torch.no_grad(): out['logits'] = torch.cat([unembed(lm, h) for h in out['final_norm'].split(256)]).cpu()
             row, col = pick.nonzero(as_tuple=True)
             index = pd.DataFrame(dict(item=rows[row.cpu()].numpy(), position=where_of(batch).pos[row, col].cpu().numpy(), token=batch['input_ids'][row, col].cpu().numpy()))
             yield b, index, {k: out[k].cpu() for k in [s.name for s in spots] + ['logits'] * logits}
