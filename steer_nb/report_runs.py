@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 # %% ../nbs/report_runs.ipynb #8f7adc3f
-from .core import RunError, SteerError, file_sha256, read_json, read_table, runs_dir, stable_hash
+from .core import RunError, SteerError, read_json, read_table, runs_dir, stable_hash
+from .runs import check_run
 from .experiments.jobs import experiments
 
 # %% ../nbs/report_runs.ipynb #71068964
@@ -158,15 +159,8 @@ def checked_parts(
     dir:Path, # a run directory
 )->dict:      # part -> file, kind, sha256 ...
     "The run's parts, each there and unaltered; else `RunError`."
-    parts = read_json(dir/'parts.json')
-    if not isinstance(parts, dict) or not all(isinstance(v, dict) and {'file', 'kind', 'sha256'} <= set(v) for v in parts.values()):
-        raise RunError(f'{dir}/parts.json was altered: it is no list of parts')
-    for v in parts.values():
-        file = dir/str(v['file'])
-        if not file.resolve().is_relative_to(dir.resolve()): raise RunError(f"{dir}/parts.json names {v['file']!r}, which is not in the run: it was altered")
-        if not file.is_file(): raise RunError(f'{file} is missing: run this job again')
-        if file_sha256(file) != v['sha256']: raise RunError(f'{file} was altered or damaged after it was written: delete it and run the job again')
-    return parts
+    if bad := check_run(dir): raise RunError(f'{bad[0]}; delete it and run the job again')
+    return read_json(dir/'parts.json')
 
 # %% ../nbs/report_runs.ipynb #e3af0633
 def _numbers(dir:Path, parts:dict, reading:Reading)->pd.DataFrame:

@@ -356,7 +356,8 @@ def check_run(
         try: x = read_json(folder/name)
         except RunError as e: bad.append(str(e))
         else:
-            if not isinstance(x, dict) or name == 'parts.json' and not all(_is_part(k, v) for k, v in x.items()): bad.append(f'{folder/name} was altered')
+            if not isinstance(x, dict): bad.append(f'{folder/name} was altered: it holds a {type(x).__name__}')
+            elif name == 'parts.json': bad += [f'{folder/name} was altered: part {k[:80]!r} has a file that is not in the run, or no checksum' for k, v in x.items() if not _is_part(k, v)]
     for v in (x.values() if not bad else ()):
         f = folder/v['file']
         if not f.is_file(): bad.append(f'{f} is missing')

@@ -39,6 +39,8 @@ def check_notebook(path: Path, root: Path) -> tuple[list[str], list[str]]:
             lines = [l for l in DIRECTIVES.sub('', src).splitlines() if l.strip() and not l.startswith('#')]
             looks = len(lines) > 1 and all(PARAMETER.match(l) for l in lines)
             tagged += 'parameters' in tags
+            if 'nbdev_export()' in src and len(lines) > 1:
+                bad.append(f'{name}: cell {i} calls nbdev_export among other lines: the tests skip such a cell, so give them one of their own')
             if looks and 'parameters' not in tags:
                 bad.append(f'{name}: cell {i} declares parameters but lost its tag `parameters`: papermill would ignore -p')
             for o in c.get('outputs', []):

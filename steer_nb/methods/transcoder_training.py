@@ -262,7 +262,7 @@ def _learn(t: Trainer, st: _Stack, batch: Pool) -> tuple[Tensor, Tensor, Tensor]
     names = _learns(st.settings[0])
     for n in names: st.p[n].requires_grad_(True)
     with torch.enable_grad(), torch.autocast(t.device.split(':')[0], torch.bfloat16, enabled=t.precision == 'bf16'): loss, on, fvu = _losses(st, x, y, w, rise)
-    grads = dict(zip(names, torch.autograd.grad(loss.sum(), [st.p[n] for n in names])))
+    with torch.enable_grad(): grads = dict(zip(names, torch.autograd.grad(loss.sum(), [st.p[n] for n in names])))
     for n in names: st.p[n].requires_grad_(False)
     _update(st, grads, t.step, t.steps)
     st.idle = torch.where(on.any(1), 0., st.idle + on.shape[1])
