@@ -37,6 +37,7 @@ def readme_files(root: Path = ROOT) -> dict[str, bytes]:
     text, resources = MarkdownExporter().from_notebook_node(
         nb, resources=dict(output_files_dir='README_files', unique_key='README'))
     text = re.sub(r'<style scoped>.*?</style>\n?', '', text, flags=re.S)   # GitHub shows no styles of ours
+    text = text.replace('![png](', '![chart](')
     text = re.sub(r'\n{3,}', '\n\n', '\n'.join(l.rstrip() for l in text.splitlines())).strip() + '\n'
     files = {'README.md': text.encode()}
     return files | {Path(k).as_posix(): v for k, v in resources.get('outputs', {}).items()}
