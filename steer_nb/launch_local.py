@@ -123,8 +123,10 @@ def _end(workers: dict) -> None:
         except subprocess.TimeoutExpired: w.kill(); w.wait()
 
 def _last_words(p: Plan) -> str:
+    "The last line that is not indented (of a traceback that is the error), and where the rest stands."
     logs = sorted((p.dir/'logs').glob('worker-*.log'), key=lambda f: f.stat().st_mtime)
-    return logs[-1].read_text(errors='replace')[-1500:] if logs else ''
+    lines = [l for l in logs[-1].read_text(errors='replace').splitlines() if l.strip() and l[0] not in ' \t'] if logs else []
+    return f'{lines[-1][:500]} (the rest: {logs[-1]})' if lines else 'nothing'
 
 # %% ../nbs/launch_local.ipynb #e5faa4d6
 def run_local(
