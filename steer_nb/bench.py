@@ -134,7 +134,10 @@ def machine_table(got: dict) -> pd.DataFrame:
 def broken(got: dict) -> list[str]:
     "What went wrong, a line each; nothing if every bench ended and every bound holds."
     out = [f"{b['bench']}: {b['status']}, {b['error']}" for b in got['benches'] if b['status'] not in ('done', 'stored')]
-    for b in got['benches']: out += [f"{b['bench']}: {r['measure']} is {r['measured']:.3g}, {r['bound']} {r['floor']:g}" for r in b['ratios'] if r['holds'] is False]
+    text = lambda x: 'no number' if x is None else f'{x:.3g}'
+    for b in got['benches']:
+        if b['status'] in ('done', 'stored') and not b['ratios']: out.append(f"{b['bench']}: {b['status']}, without any ratio")
+        out += [f"{b['bench']}: {r['measure']} is {text(r['measured'])}, {r['bound']} {text(r['floor'])}" for r in b['ratios'] if r['holds'] is False]
     return out
 
 # %% ../nbs/02a_bench.ipynb #9b6d6b4b

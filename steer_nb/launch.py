@@ -6,7 +6,7 @@
 __all__ = ['ENGINES', 'run_plan', 'resume', 'cancel', 'live_table', 'watch', 'cancelled', 'main', 'job_lines']
 
 # %% ../nbs/launch.ipynb #0a82aa6e
-import argparse, json, os, signal, subprocess, sys, time
+import argparse, json, os, re, signal, subprocess, sys, time
 from pathlib import Path
 
 # %% ../nbs/launch.ipynb #33462dfe
@@ -36,6 +36,8 @@ def run_plan(
     if engine not in ENGINES: raise suggest(engine, ENGINES, 'engine')
     bad = set(options) - set(_options[engine])
     if bad: raise suggest(sorted(bad)[0], _options[engine], f'option of engine {engine}')
+    for k in {*options} & {'workers', 'cores', 'limit', 'tries', 'minutes'}:
+        if options[k] is not None and not 0 < options[k] < float('inf'): raise SteerError(f'{k} is {options[k]}; it must be above 0')
     if retry_failed: reset_failed(p)
     write_json(p.dir/'engine.json', dict(engine=engine, then=then, options=options))
     if background and engine == 'local': _detached(p)
@@ -139,16 +141,38 @@ def cancelled(
     return mark.exists() and (not start.exists() or mark.stat().st_mtime > start.stat().st_mtime)
 
 # %% ../nbs/launch.ipynb #acd1eb5c
-def _words(text: str | None) -> list[str] | None: return text.split(',') if text else None
+def _words(text: str | None) -> list[str] | None:
+    if text is None: return None
+    out = [w.strip() for w in text.split(',')]
+    if not all(out): raise SteerError(f'{text!r} has an empty place: give names or numbers with one comma between them, e.g. a,b')
+    return out
 
 def _numbers(text: str | None) -> list[int] | None:
     "'0,1,5-8' as numbers."
     out = []
     for part in _words(text) or []:
         a, _, b = part.partition('-')
-        if not (a.isdigit() and (b or a).isdigit()): raise SteerError(f'seeds {text!r}: give numbers and ranges, e.g. 0,1,5-8')
+        if not re.fullmatch(r'[0-9]{1,18}(-[0-9]{1,18})?', part): raise SteerError(f'seeds {text!r}: give numbers and ranges, e.g. 0,1,5-8')
+        if not int(a) <= int(b or a) < int(a) + 100_000: raise SteerError(f'seeds {text!r}: {part} runs backwards or is very long; give the lower end first, e.g. 5-8')
         out += range(int(a), int(b or a) + 1)
     return out or None
+
+_elsewhere = dict(jobs='give jobs as words of their own', models='use --models', seeds='use --seeds', name='use --name', home='set STEER_HOME')
+
+def _overrides(a) -> dict[str, str]:
+    "What `-p` says, each name once and nowhere else."
+    out = {}
+    for k, v in a.p:
+        if k in _elsewhere: raise SteerError(f'-p {k}: no parameter has that name; {_elsewhere[k]}')
+        if k in out: raise SteerError(f'-p {k} is given twice, {out[k]!r} and {v!r}: give it once')
+        if getattr(a, {'model': 'models', 'seed': 'seeds'}.get(k, ''), None): raise SteerError(f'-p {k} and --{k}s are both given: give one of them')
+        out[k] = v
+    return out
+
+def _made(name: str, a) -> Plan:
+    "A plan by its name, to which nothing can be added."
+    if extra := [f'--{k}' for k in ('models', 'seeds', 'name') if getattr(a, k)] + ['-p']*bool(a.p): raise SteerError(f'{name} is a plan that was made before, and {extra[0]} would change its runs: leave it out, or give jobs to make another plan')
+    return read_plan(name)
 
 def _parser() -> argparse.ArgumentParser:
     ap = argparse.ArgumentParser(prog='steer_launch', description='Run many jobs, here or on a Slurm cluster; what is finished is never run again.')
@@ -194,14 +218,14 @@ _own = ('what', 'jobs', 'models', 'seeds', 'name', 'p', 'plan', 'engine', 'then'
 # %% ../nbs/launch.ipynb #71b08d69
 def main(
     argv: list[str] | None = None,  # the command line without the program's name
-) -> int:                           # 0; 1 when runs failed; 2 for a wrong request
+) -> int:                           # 0; 1 when runs failed; 2 for a wrong request; 130 when it was stopped
     "The command `steer_launch`."
     a = _parser().parse_args(argv)
     try: return _do(a)
     except SteerError as e: print(f'steer_launch: {e}', file=sys.stderr); return 2
     except KeyboardInterrupt: print('stopped; runs in progress were given back. Go on with: steer_launch resume', file=sys.stderr); return 130
 
-def _table(t: pd.DataFrame) -> str: return t.fillna('').to_string(index=False, max_colwidth=100) if len(t) else 'nothing'
+def _table(t: pd.DataFrame) -> str: return t.astype(object).where(t.notna(), '').to_string(index=False, max_colwidth=100) if len(t) else 'nothing'
 
 def _one(p: Plan) -> str:
     q = queue(p)
@@ -213,16 +237,17 @@ def _do(a) -> int:
     if a.what == 'cancel': print(cancel(a.plan)); return 0
     options = {k: v for k, v in vars(a).items() if k not in _own and v is not None}
     if a.what == 'resume': p = read_plan(a.plan)
-    elif len(a.jobs) == 1 and a.what == 'run' and (Path(a.jobs[0])/'plan.json').is_file() | (a.jobs[0] in set(list_plans().plan)): p = read_plan(a.jobs[0])
-    else: p = plan(a.jobs, _words(a.models), _numbers(a.seeds), a.name, **dict(a.p))
+    elif len(a.jobs) == 1 and a.what == 'run' and (Path(a.jobs[0])/'plan.json').is_file() | (a.jobs[0] in set(list_plans().plan)): p = _made(a.jobs[0], a)
+    else: p = plan(a.jobs, _words(a.models), _numbers(a.seeds), a.name, **_overrides(a))
     if a.what == 'plan': print(_table(status(p).drop(columns=['seconds', 'note', 'run']))); print(f'{p.dir}\nrun it with: steer_launch run {p.name}'); return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers are ended on the way out
     given = {k: v for k, v in dict(engine=a.engine, then=a.then).items() if v is not None}
     if a.what == 'resume': t = resume(p, a.retry_failed, a.background, **given, **options)
     else: t = run_plan(p, given.pop('engine', 'local'), a.retry_failed, background=a.background, **given, **options)
     bad = t[t.status == 'failed']
-    if len(bad): print(_table(bad[['key', 'job', 'model', 'seed', 'note']]))
+    if len(bad): print(_table(bad[['key', 'job', 'model', 'seed', 'note']]) + f'\nfailed runs again: steer_launch resume {p.name} --retry-failed')
     print(progress_line(p), f'in {p.dir}')
+    if cancelled(p) and not a.background and not t.status.isin(('done', 'failed')).all(): print(f'cancelled; go on with: steer_launch resume {p.name}'); return 130
     return int(len(bad) > 0)
 
 # %% ../nbs/launch.ipynb #80bb13d4

@@ -77,13 +77,19 @@ def _tensor_differences(a:dict, b:dict)->list[dict]:
         if n: out.append(dict(column=k, rows=n, largest=d))
     return out
 
-def _part_differences(rs:RunSet, a:str, b:str, part:str)->list[dict]:
+def _run_differences(ra:RunSet, a:str, rb:RunSet, b:str)->list[dict]:
+    "Where two runs, of one set or of two, differ: a row per part and column."
+    parts = list(dict.fromkeys([*ra.parts[a], *rb.parts[b]]))
+    return [dict(run_a=a, run_b=b, part=p, **x) for p in parts for x in _part_differences(ra, a, rb, b, p)]
+
+def _part_differences(ra:RunSet, a:str, rb:RunSet, b:str, part:str)->list[dict]:
     "Where a part of two runs differs."
-    x, y = rs.parts[a].get(part), rs.parts[b].get(part)
+    x, y = ra.parts[a].get(part), rb.parts[b].get(part)
     if x is None or y is None: return [dict(column=f'only in {b if x is None else a}', rows=0, largest=np.nan)]
     if x['sha256'] == y['sha256']: return []
-    if x['kind'] == y['kind'] == 'table': return table_differences(*(read_table(rs.dirs[r]/rs.parts[r][part]['file']) for r in (a, b)))
-    if x['kind'] == y['kind'] == 'tensors': return _tensor_differences(*(read_tensors(rs.dirs[r]/rs.parts[r][part]['file'])[0] for r in (a, b)))
+    files = ra.dirs[a]/x['file'], rb.dirs[b]/y['file']
+    if x['kind'] == y['kind'] == 'table': return table_differences(*map(read_table, files))
+    if x['kind'] == y['kind'] == 'tensors': return _tensor_differences(*(read_tensors(f)[0] for f in files))
     return [dict(column='(the file)', rows=1, largest=np.nan)]
 
 # %% ../nbs/report_compare.ipynb #5d228999
@@ -96,10 +102,9 @@ def same_seed(
         order = d.assign(started=runs.started).sort_values(['started']).index
         for b in order[1:]:
             a = next((r for r in order if r != b and f.version[r] == f.version[b] and list(order).index(r) < list(order).index(b)), order[0])
-            parts = list(dict.fromkeys([*rs.parts[a], *rs.parts[b]]))
-            off = [dict(run_a=a, run_b=b, same_version=f.version[a] == f.version[b], part=p, **x) for p in parts for x in _part_differences(rs, a, b, p)]
+            off = [x | dict(same_version=f.version[a] == f.version[b]) for x in _run_differences(rs, a, rs, b)]
             pairs.append(dict(experiment=runs.experiment[a], model=runs.model[a], seed=runs.seed[a], run_a=a, run_b=b, same_version=f.version[a] == f.version[b],
-                              same_hardware=runs.hardware[a] == runs.hardware[b], parts=len(parts), differing=len({x['part'] for x in off})))
+                              same_hardware=runs.hardware[a] == runs.hardware[b], parts=len({*rs.parts[a], *rs.parts[b]}), differing=len({x['part'] for x in off})))
             found += off
     cols = ['experiment', 'model', 'seed', 'run_a', 'run_b', 'same_version', 'same_hardware', 'parts', 'differing']
     return pd.DataFrame(pairs, columns=cols), pd.DataFrame(found, columns=['run_a', 'run_b', 'same_version', 'part', 'column', 'rows', 'largest'])
@@ -117,7 +122,7 @@ def _over(d:pd.DataFrame, items:pd.DataFrame|None)->dict:
     "Mean over seeds with the interval that can be had."
     x = d.estimate.to_numpy(float)
     out = dict(estimate=x.mean(), low=np.nan, high=np.nan, p=np.nan, mde=np.nan, bounds='none')
-    if len(x) == 1: return out | dict(low=d.low.iloc[0], high=d.high.iloc[0], p=d.p.iloc[0], mde=d.mde.iloc[0], bounds='one seed, new items' if d.bounds.iloc[0] == '95 %' else d.bounds.iloc[0])
+    if len(x) == 1: return out | dict(low=d.low.iloc[0], high=d.high.iloc[0], p=d.p.iloc[0], mde=d.mde.iloc[0], bounds='one seed, new items' if d.bounds.iloc[0] == '95 %' else d.bounds.iloc[0] or 'none')
     if items is not None:
         e = two_way_effect(items)
         if abs(e['effect'] - x.mean()) < 1e-6: return out | {k: e[k] for k in ('low', 'high', 'p', 'mde')} | dict(bounds='new seeds and items')
@@ -175,6 +180,7 @@ class Comparison:
     numbers: pd.DataFrame   # a row per pairing and quantity
     verdicts: pd.DataFrame  # experiment, setting, quantity, seed, a, b, run_a, run_b: where a verdict changed
     unmatched: pd.DataFrame # set, run or quantity, why
+    again: pd.DataFrame     # run_a, run_b, part, column, rows, largest: where paired runs differ although nothing that was set does
     def __repr__(self)->str: return f'Comparison({len(self.numbers)} quantities; {", ".join(self.differs.setting) or "nothing"} differs; {len(self.unmatched)} unmatched)'
 
 def _apart(fa:pd.DataFrame, fb:pd.DataFrame)->list[str]:
@@ -219,7 +225,7 @@ def _item_gains(a:RunSet, b:RunSet, pairs:pd.DataFrame)->dict:
 
 def _gap(d:pd.DataFrame, items:list)->dict:
     "B minus A over the pairs of a quantity."
-    x = (d.estimate_b - d.estimate_a).to_numpy(float)
+    x = np.array([0. if a == b else b - a for a, b in zip(d.estimate_a.astype(float), d.estimate_b.astype(float))])  # infinite in both: no difference
     out = dict(a=d.estimate_a.mean(), b=d.estimate_b.mean(), difference=x.mean(), low=np.nan, high=np.nan, p=np.nan, bounds='one pair' if len(x) == 1 else f'fewer than {MIN_SEEDS} pairs')
     if len(items) == len(x):
         e = two_way_effect(pd.concat(items, ignore_index=True))
@@ -265,5 +271,6 @@ def compare(
     t, one = _matched(a, b, pairs)
     said = [rs.verdicts.rename(columns=dict(run=f'run_{k}', verdict=k)) for rs, k in ((a, 'a'), (b, 'b'))]
     said = pairs[['run_a', 'run_b', 'seed', 'setting']].merge(said[0], on='run_a').merge(said[1], on=['run_b', 'experiment', 'quantity'])
+    again = [] if away else [x for p in pairs.itertuples() for x in _run_differences(a, p.run_a, b, p.run_b)]
     differs = pd.DataFrame([dict(setting=c, a=_values(fa[c]), b=_values(fb[c])) for c in away], columns=['setting', 'a', 'b'])
-    return Comparison(differs, _gaps(t, _item_gains(a, b, pairs)), said[['experiment', 'setting', 'quantity', 'seed', 'a', 'b', 'run_a', 'run_b']], pd.concat([alone, one], ignore_index=True))
+    return Comparison(differs, _gaps(t, _item_gains(a, b, pairs)), said[['experiment', 'setting', 'quantity', 'seed', 'a', 'b', 'run_a', 'run_b']], pd.concat([alone, one], ignore_index=True), pd.DataFrame(again, columns=['run_a', 'run_b', 'part', 'column', 'rows', 'largest']))

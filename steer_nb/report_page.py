@@ -61,13 +61,25 @@ def _tables(rs:RunSet)->dict[str, pd.DataFrame]:
 def _faults(rs:RunSet, t:dict, name:str)->list[str]:
     "What must not be."
     out, d = [], t['same_seed_differences']
-    for (a, b), x in d[d.same_version.astype(bool)].groupby(['run_a', 'run_b'], sort=False):
-        where = x.assign(largest=x.largest.fillna(0)).sort_values('largest', ascending=False)
-        out.append(f'{name}The same seed gave other numbers: {a} and {b} differ in ' + '; '.join(f'table {r.part}, column {r.column}: {r.rows} rows' + (f', by up to {r.largest:.3g}' if r.largest else '') for r in where[:4].itertuples()) + (f' and {len(x) - 4} more places' if len(x) > 4 else '') + '.')
+    out += _other_numbers(d[d.same_version.astype(bool)], f'{name}The same seed gave other numbers')
     return out + [f'{name}{r.run} was not read: {r.why}' for r in rs.skipped[rs.skipped.status.isin(['damaged', 'unreadable'])].itertuples()]
+
+def _other_numbers(d:pd.DataFrame, what:str, sets:tuple=('', ''))->list[str]:
+    "A sentence for each two runs that should be equal and are not."
+    out = []
+    for (a, b), x in d.groupby(['run_a', 'run_b'], sort=False):
+        where = x.assign(largest=x.largest.fillna(0)).sort_values('largest', ascending=False)
+        out.append(f'{what}: {a}{sets[0]} and {b}{sets[1]} differ in ' + '; '.join(f'table {r.part}, column {r.column}: {r.rows} rows' + (f', by up to {r.largest:.3g}' if r.largest else '') for r in where[:4].itertuples()) + (f' and {len(x) - 4} more places' if len(x) > 4 else '') + '.')
+    return out
 
 # %% ../nbs/report_page.ipynb #05a918ce
 def _many(n:int, one:str, more:str='')->str: return f'{n} {one}' if n == 1 else f'{n} {more or one + "s"}'
+
+def _bare(c:pd.DataFrame)->list[str]:
+    "Runs that tested vectors without controls, where their experiment has such."
+    tested = {r.found[0].what for r in readings.values() if any(f.over for f in r.found)}
+    with_controls = c.run[c.bounds.str.startswith('range of') & ~c.quantity.str.endswith('negative')]
+    return sorted(set(c.run[c.what.isin(tested)]) - set(with_controls))
 
 def _notes(rs:RunSet, t:dict, name:str)->list[str]:
     "What a reader should know before the numbers."
@@ -78,6 +90,7 @@ def _notes(rs:RunSet, t:dict, name:str)->list[str]:
     c = t['numbers']
     few = c[c.bounds.str.startswith('range of') & (c.n < 19) & ~c.quantity.str.endswith('negative')]
     if len(few): out.append(f'{_many(few.run.nunique(), "run")} with fewer than 19 controls, the fewest {int(few.n.min())}: no p against controls below 0.05 is possible there.')
+    if bare := _bare(c): out.append(f'{_many(len(bare), "run")} without random or shuffled vectors, {", ".join(bare[:4])}: whether any other vector would have done the same is not known.')
     for e, d in rs.runs.groupby('experiment'):
         if d.version.nunique() > 1: out.append(f'{e}: runs of {d.version.nunique()} versions of the package; they are kept apart as settings.')
     old = t['same_seed']
@@ -96,16 +109,16 @@ def gather(
     against_source:str='',   # the same for the second set
 )->Report:
     "Read one or two sets of runs and make all tables of a report."
-    sets = dict(A=read_set(runs, source)) | (dict(B=read_set(against, against_source)) if against not in (None, '', []) else {})
+    sets = dict(A=read_set(runs, source)) | (dict(B=read_set(against, against_source)) if against not in (None, '', [], ()) else {})
     made = {k: _tables(s) for k, s in sets.items()}
     two, name = len(sets) > 1, lambda k: f'Set {k}: ' if len(sets) > 1 else ''
     faults, notes = ([x for k, s in sets.items() for x in f(s, made[k], name(k))] for f in (_faults, _notes))
     tables = {k: pd.concat([made[s][k].assign(set=s)[['set', *made[s][k].columns]] for s in sets], ignore_index=True) if two else made['A'][k] for k in made['A']}
     if not two: return Report(sets, tables, faults, notes)
     c = compare(sets['A'], sets['B'])
-    if not len(c.differs) and (n := int((c.numbers.difference != 0).sum())): faults.append(f'Nothing differs between the two sets, yet {_many(n, "quantity", "quantities")} do: the same seeds gave other numbers.')
+    faults += _other_numbers(c.again, 'Nothing differs between the two sets, yet the same seed gave other numbers', (' of set A', ' of set B'))
     if not len(c.numbers): notes.append('No run of one set has a partner in the other: give both the same seeds and settings.')
-    return Report(sets, tables | dict(differs=c.differs, comparison=c.numbers, comparison_verdicts=c.verdicts, unmatched=c.unmatched), faults, notes, c)
+    return Report(sets, tables | dict(differs=c.differs, comparison=c.numbers, comparison_verdicts=c.verdicts, unmatched=c.unmatched, comparison_again=c.again), faults, notes, c)
 
 # %% ../nbs/report_page.ipynb #2a1bdd33
 def esc(x)->str: return html.escape(str(x), quote=True)
@@ -133,7 +146,7 @@ _RUNS = ('run', 'runs', 'run_a', 'run_b', 'runs_a', 'runs_b')
 class Links:
     "Anchors and folders of the runs of a report."
     def __init__(self, rep:Report, out:Path):
-        self.out, self.at = out, {(k, r): (f'{k.lower()}-{i}', rs.dirs[r], rs.infos[r].get('params', {}).get('seed')) for k, rs in rep.sets.items() for i, r in enumerate(rs.runs.run)}
+        self.out, self.at = out, {(k, r): (f'{k.lower()}-{i}', rs.dirs[r], (rs.infos[r].get('params') or {}).get('seed')) for k, rs in rep.sets.items() for i, r in enumerate(rs.runs.run)}
     def one(self, k:str, run:str, short:bool)->str:
         if (k, run) not in self.at: return esc(run)
         anchor, dir, seed = self.at[k, run]
@@ -306,7 +319,7 @@ def _compared(rep:Report, links:Links)->str:
     moved = c.numbers[c.numbers.difference != 0]
     equal = f'<p>{len(c.numbers) - len(moved)} of {_many(len(c.numbers), "quantity", "quantities")} are equal in both sets and are only in <a href="./tables/comparison.csv">tables/comparison.csv</a>.</p>' if len(moved) < len(c.numbers) else ''
     return (differs + chart + '<h3>Verdicts that changed</h3>' + changed + '<p>Differences are B minus A over runs with the same seed and settings; where both answered the same items, the interval is over items.</p>'
-            + equal + (_by_experiment(moved, links, 'comparison') if len(moved) else '') + '<h3>Without a partner</h3>' + table_html(c.unmatched, links, 'unmatched'))
+            + equal + (_by_experiment(moved, links, 'comparison') if len(moved) else '') + '<h3>Without a partner</h3>' + table_html(c.unmatched.rename(columns=dict(set='in set')), links, 'unmatched'))
 
 def _cost(rep:Report, links:Links)->str:
     t = rep.tables['runs']

@@ -120,8 +120,9 @@ def tidy(
     at = [c for c in f.at if c in t.columns]
     null = f.null if f.null is None or not isinstance(f.null, str) else _column(t, f.null)
     out = pd.DataFrame(dict(what=f.what, role=f.role, quantity=[_words(r, f.keys) or 'all' for _, r in t.iterrows()], at=[_words(r, at) for _, r in t.iterrows()],
-        estimate=_column(t, f.value), low=_column(t, f.low), high=_column(t, f.high), bounds='95 %', p=_column(t, f.p), p_corrected=_column(t, f.corrected),
-        **{c: _column(t, c) for c in ('p_random', 'p_shuffled', 'n', 'n_clusters', 'mde')}, null=np.nan if null is None else null, unit=t[f.unit].astype(str) if f.unit in t.columns else f.unit))[COLUMNS]
+        estimate=_column(t, f.value), low=_column(t, f.low), high=_column(t, f.high), p=_column(t, f.p), p_corrected=_column(t, f.corrected),
+        **{c: _column(t, c) for c in ('p_random', 'p_shuffled', 'n', 'n_clusters', 'mde')}, null=np.nan if null is None else null, unit=t[f.unit].astype(str) if f.unit in t.columns else f.unit))
+    out = out.assign(bounds=np.where(out.low.notna() & out.high.notna(), '95 %', ''))[COLUMNS]
     if f.over: return _drawn(out)
     if (twice := out.quantity.duplicated()).any(): raise RunError(f'table {f.part!r} has two rows for {out.quantity[twice].iloc[0]!r}: {list(f.keys)} do not tell them apart')
     return out
@@ -137,14 +138,15 @@ def run_folders(
 )->list[Path]:
     "The run directories that are meant."
     asked = [runs_dir()] if where is None or where == '' or where == [] else [where] if isinstance(where, (str, Path)) else list(where)
-    out = set()
+    out = {}
     for w in asked:
+        if not str(w): raise RunError('one of the names of runs is empty: give a folder of runs, run directories or patterns, or nothing at all')
         hits = [str(Path(w).expanduser())] if Path(w).expanduser().exists() else sorted(glob.glob(str(Path(w).expanduser())))
         if not hits: raise RunError(f'{w} does not exist: give a folder of runs, run directories, or a pattern in quotes that matches some')
         new = {f.parent.absolute() for h in hits for f in Path(h).rglob('RUN.json')}
         if not new: raise RunError(f'{w} holds no run: there is no RUN.json in it or below; give a folder that runs were written to')
-        out |= new
-    return sorted(out)
+        for d in sorted(new): out.setdefault(d.resolve(), d)  # a link to a run is no second run
+    return sorted(out.values())
 
 def _held(dir:Path)->bool:
     "Does a living process of this machine hold the run?"
@@ -200,13 +202,15 @@ def shown(v)->str:
     "A parameter's value as a short text."
     return 'none' if v is None else f'{v:g}' if isinstance(v, float) else ', '.join(map(shown, v)) if isinstance(v, (list, tuple)) else str(v)
 
+_TAKEN = ('experiment', 'version', 'weights', 'files', 'run', 'run_a', 'run_b')
+
 def settings(
     info:dict, # a run's RUN.json
 )->dict:       # name -> text, 'model', 'seed' and 'version' among them
     "Everything that decides on a run's numbers."
     extra = info.get('extra') if isinstance(info.get('extra'), dict) else {}
     more = {k: v for k, v in extra.items() if k not in ('source', 'revision', 'fingerprint', 'files')}
-    out = {k: shown(v) for k, v in (more | (info.get('params') or {})).items()}
+    out = {f'parameter {k}' if k in _TAKEN else k: shown(v) for k, v in (more | (info.get('params') or {})).items()}
     return dict(experiment=str(info.get('name'))) | out | dict(version=str(extra.get('source') or info.get('source')),
         weights=f"{extra.get('revision') or ''} {extra.get('fingerprint') or ''}".strip()) | (dict(files=stable_hash(extra['files'], 8)) if extra.get('files') else {})
 
@@ -231,11 +235,13 @@ def _names(dirs:Sequence[Path])->dict[Path, str]:
     return {d: d.relative_to(top).as_posix() for d in dirs}
 
 # %% ../nbs/report_runs.ipynb #f997ee18
+_KINDS = dict(name=str, params=dict, summary=dict, versions=dict, hardware=dict, times=dict)
+
 def _usable(dir:Path, source:str)->tuple[dict|None, dict]:
     "RUN.json of a run that can be used, or the status and why not."
     try: info = read_json(dir/'RUN.json')
     except RunError as e: return None, dict(status='damaged', why=str(e))
-    if not isinstance(info, dict) or not isinstance(info.get('params') or {}, dict) or not isinstance(info.get('summary') or {}, dict): return None, dict(status='damaged', why=f'{dir}/RUN.json was altered: it does not describe a run')
+    if not isinstance(info, dict) or not all(isinstance(info.get(k), t | None) for k, t in _KINDS.items()): return None, dict(status='damaged', why=f'{dir}/RUN.json was altered: it does not describe a run')
     status, made = info.get('status'), settings(info)['version']
     if status == 'running' and not _held(dir): return None, dict(status='left', why='its process is gone: start it again to go on')
     if status != 'done': return None, dict(status=str(status), why=str(info.get('error') or ('still running' if status == 'running' else 'not finished')))

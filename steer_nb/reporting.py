@@ -15,7 +15,7 @@ from .core import SteerError, write_atomic, write_table, _shell
 from .report_page import Report, gather, page_html
 
 # %% ../nbs/reporting.ipynb #f8c1a545
-_TABLES = 'asked verdicts findings controls side_effects measures same_seed same_seed_differences numbers runs cost skipped differs comparison comparison_verdicts unmatched'.split()
+_TABLES = 'asked verdicts findings controls side_effects measures same_seed same_seed_differences numbers runs cost skipped differs comparison comparison_verdicts unmatched comparison_again'.split()
 
 def write_report(
     rep:Report, # from `gather`

@@ -47,8 +47,9 @@ def check_site(out: Path) -> list[str]:
 
 def check_content(out: Path, root: Path) -> list[str]:
     "Every notebook has its page, every public name its entry with every parameter, and what is hidden stays so."
-    from docs import notebooks, public
-    bad = []
+    from docs import EXPERIMENTS, notebooks, public
+    told = {t for tutorials, _, _ in EXPERIMENTS.values() for t in tutorials}
+    bad = [f'tutorials/{p.name} is on the page of no experiment: name it in EXPERIMENTS of tools/docs.py' for p in notebooks(root) if p.parent.name == 'tutorials' and f'tutorials/{p.stem}' not in told]
     for p in notebooks(root):
         page = out/p.relative_to(root/'nbs').with_suffix('.html')
         if not page.is_file(): bad.append(f'{p.relative_to(root)} has no page'); continue

@@ -23,7 +23,7 @@ EXPERIMENTS = {   # module -> what belongs to it: tutorials, notebooks of its pa
     'pas': (['tutorials/01_pas', 'tutorials/00_five_minutes'], ['experiments/00a_pas_vectors', 'experiments/00b_pas_verdicts', 'experiments/01_pas', 'experiments/02_pas_report'], ['run_exp', 'report']),
     'lirefs': (['tutorials/03_lirefs', 'tutorials/02_recurrent_depth'], ['experiments/02a_lirefs_directions', 'experiments/02b_lirefs_accuracy', 'experiments/03_lirefs'], ['report']),
     'think_to_talk': (['tutorials/04_think_to_talk', 'tutorials/05_think_to_talk_looped'], ['experiments/04_think_to_talk'], ['results/00_twins', 'report']),
-    'delta_transcoder': ([], ['experiments/05b_delta_parts', 'experiments/06_delta_transcoder'], ['report'])}
+    'delta_transcoder': (['tutorials/06_delta_transcoder'], ['experiments/05b_delta_parts', 'experiments/05c_delta_family', 'experiments/06_delta_transcoder'], ['report'])}
 
 # ---- notebooks -------------------------------------------------------------------------------------------------------
 

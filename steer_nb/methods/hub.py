@@ -60,6 +60,12 @@ def _use(kind: str, model: str, revision: str | None, at: str, site: str | None,
             f"lm = load_model({model!r}{pinned})\nd = load_direction({at!r}, lm)\nprint(generate(lm, ['Once upon a time'], steer(d, {strength!r}, {site!r}, {units!r})))\n```")
 
 # %% ../../nbs/methods/06b_hub.ipynb #18f449bb
+def _short_paths(x):
+    "Of absolute paths the last part, wherever they stand in a parameter."
+    if isinstance(x, dict): return {k: _short_paths(v) for k, v in x.items()}
+    if isinstance(x, list): return [_short_paths(v) for v in x]
+    return Path(x).name if isinstance(x, str) and x.startswith(('/', '~')) else x
+
 def run_record(
     run: Run | str | Path,  # a finished run, or its directory
 ) -> dict:                  # run, parameters, status, versions, digest of the source, commit; no host, and of paths only the last part
@@ -67,8 +73,7 @@ def run_record(
     folder = run.dir if isinstance(run, Run) else Path(run)
     info = read_json(folder / 'RUN.json')
     if info.get('status') != 'done': raise SteerError(f"the run {info.get('name')} is {info.get('status')!r}: a card is for what a finished run found")
-    params = {k: Path(v).name if isinstance(v, str) and v.startswith(('/', '~')) else v for k, v in info['params'].items()}
-    return dict(run=folder.name, params=params) | {k: info.get(k) for k in ('status', 'versions', 'source', 'commit', 'dirty')}
+    return dict(run=folder.name, params=_short_paths(info['params'])) | {k: info.get(k) for k in ('status', 'versions', 'source', 'commit', 'dirty')}
 
 def _made(kind: str, meta: dict, record: dict | None) -> str:
     keep = {k: v for k, v in meta.items() if k not in ('model', 'revision', 'fingerprint', 'num_steps')}
@@ -146,6 +151,8 @@ def _tests_of(run: Run | str | Path) -> pd.DataFrame:
     return read_table(file)
 
 # %% ../../nbs/methods/06b_hub.ipynb #3a88451a
+_listed_files = dict(direction=('direction.json', 'direction.safetensors'), adapter=_adapter_files)
+
 def check_folder(
     folder: str | Path,  # written by `write_folder`
 ) -> dict:               # what card.json says
@@ -154,6 +161,8 @@ def check_folder(
     if not (folder / 'card.json').is_file(): raise RunError(f'{folder} has no card.json: it was not written by write_folder')
     said = read_json(folder / 'card.json')
     if not isinstance(said, dict) or said.get('schema') != 1 or not isinstance(said.get('files'), dict): raise RunError(f'{folder}/card.json is no record of schema 1, the one that this version reads')
+    if said.get('kind') not in [*_listed_files] or not all(isinstance(x, dict) for x in said['files'].values()): raise RunError(f'{folder}/card.json was altered: it does not say what kind of folder this is and which files it has')
+    if gone := [f for f in _listed_files[said['kind']] if f not in said['files']]: raise RunError(f'{folder}/card.json does not list {gone[0]}, which every {said["kind"]} has: it was altered, or is cut short')
     for name, x in said['files'].items():
         if not _plain_name.fullmatch(name): raise RunError(f'{folder}/card.json names {name!r}, which is no plain file name')
         if not (folder / name).is_file() or file_sha256(folder / name) != x.get('sha256'): raise RunError(f'{folder / name} is missing or was altered: its SHA-256 is not the recorded one')

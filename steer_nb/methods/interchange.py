@@ -30,6 +30,8 @@ def to_gguf(
     from gguf import GGUFWriter
     blocks = [_block(s, d) for s in d.sites]
     kept = {b: v for b, v in zip(blocks, d.step(units) * strength) if b}
+    if len(set(blocks)) < len(blocks): raise SteerError(f'the direction names a block twice ({", ".join(d.sites)}): a GGUF control vector holds one vector per block')
+    if bad := [b for b, v in kept.items() if not 0 < float(v.float().norm()) < float('inf')]: raise SteerError(f'with strength {strength} the vector at block {bad[0]} would be zero or not finite: give another strength')
     if not kept: raise SteerError('the direction is at block 0 alone, and a GGUF control vector begins at block 1')
     if 0 in blocks: warnings.warn('block 0 is left out: a GGUF control vector begins at block 1')
     def write(path):
@@ -60,6 +62,7 @@ def from_gguf(
         name, _, at = t.name.partition('.')
         if name != 'direction' or not at.isdigit(): raise SteerError(f'{file} has a tensor {t.name!r}; a control vector has direction.N alone')
         if t.tensor_type.name != 'F32' or len(t.shape) != 1: raise SteerError(f'{file}: {t.name} is {t.tensor_type.name} of {len(t.shape)} dimensions; a control vector holds one of float32')
+        if int(at) in found: raise SteerError(f'{file} holds two vectors for block {int(at)}')
         found[int(at)] = torch.tensor(np.array(t.data))
     if not found: raise SteerError(f'{file} holds no direction')
     if len({len(v) for v in found.values()}) > 1: raise SteerError(f'{file} holds vectors of different widths')
@@ -110,7 +113,7 @@ def from_steered(
     try: held = torch.load(file, weights_only=True, map_location='cpu')
     except FileNotFoundError: raise SteerError(f'no such file: {file}') from None
     except Exception as e: raise RunError(f'{file} cannot be read as tensors and plain values alone ({type(e).__name__}); nothing in it was run') from None
-    if not isinstance(held, dict) or not all(isinstance(v, dict) and {'steering_vector', 'action'} <= set(v) for v in held.values()): raise SteerError(f'{file} is no steering file: it must hold modules, each with a steering_vector and an action')
+    if not isinstance(held, dict) or not held or not all(isinstance(v, dict) and {'steering_vector', 'action'} <= set(v) for v in held.values()): raise SteerError(f'{file} is no steering file: it must hold modules, each with a steering_vector and an action')
     prefix, at = getattr(lm.model, 'base_model_prefix', '') + '.', {}
     for kind in ('mlp_out', 'attn_out', 'mlp_raw', 'attn_raw', 'resid_post'): at |= {s.tap.path: s for s in _all(lm, kind) if s.tap.io == 'out' and s.tap.cols is None and s.tap.norm is None and s.tap.base is None}
     return [_one(lm, file, name, v, at.get(prefix + name)) for name, v in held.items()]
