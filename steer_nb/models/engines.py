@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ..core import SteerError
 from .edits import Edit, Where, bind, change, edit, pick_positions, put, view, where_of
 from .loading import LM, encode, forward_kwargs, load_model, make_batch
-from .sites import Spot, first_tensor, with_first
+from .recurrence import step_pair
+from .sites import Spot, first_tensor, own_steps, with_first
 
 # %% ../../nbs/models/05_engines.ipynb #6119e3a5
 class _Stop(Exception): "Raised inside a forward pass once nothing more is needed."
@@ -190,20 +191,35 @@ def _run(lm: LM, nn_model, batch: dict, reads: dict, edits=(), rows: Tensor | No
 def check_touched(
     touched: Counter,               # positions touched, per spot and edit
     edits: list[tuple[Spot, Edit]], # what should have touched some
+    every: bool = True,             # at each of its spots; else at one, where tokens may stop before the others
 ) -> None:
     "An edit that touched nothing is an error, not a null result."
     for s, e in edits:
-        if not touched[s, id(e)]: raise SteerError(f'the edit at {s.name} touched no position of any row: positions={e.positions!r}')
+        if not any(touched[t, id(e)] for t in ([s] if every else [t for t, other in edits if other is e])): raise SteerError(f'the edit at {s.name} touched no position of any row: positions={e.positions!r}')
 
 # %% ../../nbs/models/05_engines.ipynb #3ce18d67
+def _leaves_early(lm: LM, edits: list, kw: dict) -> bool:
+    "May tokens of this pass stop early? Refuse a pass in which edits would not be where their addresses say."
+    if lm.anatomy.loop is None: return False
+    if 'num_steps' in lm.accepts and (n := sum(step_pair(kw.get('num_steps'), own_steps(lm.model)))) != lm.num_steps:
+        raise SteerError(f'the edits were placed for num_steps={lm.num_steps}, this pass runs {n}: use at_steps(lm, {n}), or pass num_steps={lm.num_steps}')
+    gate = kw.get('exit_threshold') if 'stop' in lm.accepts else None
+    if gate is None: gate = getattr(getattr(lm.model, 'config', None), 'early_exit_threshold', 1)
+    rule, (a, b) = kw.get('exit') or ('the gate' if gate < 1 else None), lm.anatomy.loop
+    late = [s.name for s, _ in edits if s.depth >= a + (b - a) * lm.num_steps]
+    if rule not in (None, 'latent-diff') and late:
+        raise SteerError(f'where tokens stop early by {rule!r}, what follows the loop is computed after every step, and an edit at {late[0]} would miss what is read: edit the loop, or do without early exits (of Raven models, take latent-diff)')
+    return rule is not None
+
 class _Passes:
     "Follows the forward passes of foreign code: which columns are prompt, which are generated."
     def __init__(self, lm: LM, edits: list, rows: Tensor | None, prompt: Tensor | None):
-        self.edits, self.rows, self.known, self.touched = edits, rows, prompt, Counter()
+        self.lm, self.edits, self.rows, self.known, self.touched, self.early = lm, edits, rows, prompt, Counter(), False
         self.visit = _Visit({}, edits, None, None)
 
     def enter(self, _, args, kw):
         "Before each forward pass of the model: work out where its columns are."
+        self.early |= _leaves_early(self.lm, self.edits, kw)
         x = kw.get('input_ids', args[0] if args else None)
         x = kw['inputs_embeds'] if x is None else x
         past = kw.get('past_key_values')
@@ -240,7 +256,7 @@ def edited(
         with _hooks(lm.model, lambda: passes.visit): yield lm
     finally: handle.remove()
     passes.touched.update(passes.visit.touched)
-    check_touched(passes.touched, bound)
+    check_touched(passes.touched, bound, not passes.early)
 
 # %% ../../nbs/models/05_engines.ipynb #ea6a861d
 def generate_ids(

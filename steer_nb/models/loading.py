@@ -231,11 +231,14 @@ def _quant_option(quant: str | None) -> dict:
 
 # %% ../../nbs/models/03_loading.ipynb #e3bf7e8e
 def _complete(model: nn.Module, info: dict, source) -> None:
-    "Refuse a checkpoint that lacks weights: transformers would fill them with random numbers."
+    "Refuse a checkpoint that lacks weights, which transformers would fill with random numbers; for models of our own also one with more of them, which it would leave out."
     missing, params = set(info.get('missing_keys') or ()), dict(model.named_parameters(remove_duplicate=False))
     given = {p.data_ptr() for n, p in params.items() if n not in missing}
     if lost := sorted(n for n in missing if n in params and params[n].data_ptr() not in given):  # a tied weight is there under another name
         raise SteerError(f'{source} lacks {len(lost)} of the weights its config.json asks for, e.g. {lost[0]}: the download or the file is incomplete')
+    more = sorted(k for k in info.get('unexpected_keys') or () if k.endswith(('weight', 'bias')))
+    if more and type(model).__module__.startswith('steer_nb.'):
+        raise SteerError(f'{source} holds {len(more)} weights that its config.json does not ask for, e.g. {more[0]}: the two do not belong together')
 
 def _unreadable(source, where: str, e: BaseException) -> SteerError:
     why = f'{type(e).__name__}: {" ".join(str(e).split())[:200]}'
@@ -286,6 +289,8 @@ def _revision(path, where: str, model: nn.Module) -> str:
     return getattr(getattr(model, 'config', None), '_commit_hash', None) or 'unknown'
 
 def _wrap(model: nn.Module, tokenizer, name: str, revision: str, num_steps: int | None, backend: str) -> LM:
+    if (gate := getattr(getattr(model, 'config', None), 'early_exit_threshold', 1)) < 1:
+        raise SteerError(f'{name} has early_exit_threshold={gate} in its config: its tokens are read after different steps, and no address is what the unembedding reads. Set it to 1 (load_model(..., early_exit_threshold=1.)), and give exit_threshold={gate} to generate')
     tok = copy.deepcopy(tokenizer)
     if getattr(tok, 'pad_token_id', None) is None and getattr(tok, 'eos_token_id', None) is not None: tok.pad_token_id = tok.eos_token_id
     was = model.training

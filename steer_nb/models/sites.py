@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['block_kinds', 'model_kinds', 'Site', 'parse_site', 'first_tensor', 'with_first', 'Tap', 'standardise', 'Spot',
-           'Anatomy', 'dissect', 'unroll', 'depth_table', 'site_table', 'resolve', 'site_at']
+           'Anatomy', 'own_steps', 'dissect', 'unroll', 'depth_table', 'site_table', 'resolve', 'site_at']
 
 # %% ../../nbs/models/01_sites.ipynb #1068a1e6
 import re
@@ -58,16 +58,16 @@ def parse_site(
 ) -> Site:
     "Read a site name; raises `SteerError` for an unknown kind or a malformed place."
     if isinstance(text, Site): return text
-    body, _, at = _alias(text.strip()).partition('@')
+    body, has_step, at = _alias(text.strip()).partition('@')
     kind, *place = body.split('.')
     kind = _aliases.get(kind, kind)
-    if kind in model_kinds and not place and not at: return Site(kind)
+    if kind in model_kinds and not place and not has_step: return Site(kind)
     if kind in model_kinds: raise SteerError(f'site {text!r}: {kind} has no depth, a model has it once: write {kind!r} alone, or give a kind that every block has, e.g. resid_post')
     if kind not in block_kinds: raise suggest(kind, block_kinds + model_kinds, f'kind of site in {text!r}')
-    step = _parse_step(at, text) if at else None
-    if not place and not at: return Site(kind)
+    step = _parse_step(at, text) if has_step else None
+    if not place and not has_step: return Site(kind)
     if re.fullmatch(r'-?\d+', place[0] if len(place) == 1 else ''):
-        if step is None: return Site(kind, depth=int(place[0]))
+        if not has_step: return Site(kind, depth=int(place[0]))
     elif place and re.fullmatch(r'[a-z]\w*', place[0]) and (len(place) == 1 or (len(place) == 2 and re.fullmatch(r'\d+', place[1]))):
         return Site(kind, stage=place[0], block=int(place[1]) if len(place) == 2 else None, step=step)
     raise SteerError(f'cannot read site {text!r}: write kind.depth (resid_post.14), kind.stage.block@step (resid_post.core.2@5) or a kind alone')
@@ -319,6 +319,11 @@ def _fold(seq: list) -> tuple[list, tuple | None, int]:
     return seq[:a] + cycle + seq[b:], (a, a + len(cycle)), r
 
 # %% ../../nbs/models/01_sites.ipynb #7d369f82
+def own_steps(model: nn.Module) -> int | None:
+    "Recurrence steps of a plain forward pass of a model that takes `num_steps`."
+    import inspect
+    return getattr(model, 'default_steps', None) or getattr(getattr(model, 'config', None), 'mean_recurrence', None) or inspect.signature(model.forward).parameters['num_steps'].default
+
 def dissect(
     model: nn.Module,             # any decoder with input and output embeddings
     num_steps: int | None = None, # recurrence steps of a plain forward, where the model takes `num_steps`
@@ -343,7 +348,7 @@ def dissect(
     for p in dict.fromkeys(seq): taps[p], absent[p] = _block_taps(p, model, calls, heads)
     mt, ma = _model_taps(paths[id(emb)], paths.get(id(head)), stacks, calls, bool(loop), getattr(model, 'named_places', {}))
     schedule = [(_stage_name(p.rpartition('.')[0]), int(p.rpartition('.')[2]), p) for p in seq]
-    steps = num_steps or (getattr(model, 'default_steps', None) or getattr(cfg, 'mean_recurrence', None) or inspect.signature(model.forward).parameters['num_steps'].default if takes_steps else repeats)
+    steps = num_steps or (own_steps(model) if takes_steps else repeats)
     return Anatomy(schedule, loop, taps, absent, mt, ma, paths.get(id(head)), _head_post(calls, paths.get(id(head)), logits, cfg), steps or repeats, d)
 
 def _head_post(calls, head, logits, cfg) -> tuple | None:
