@@ -204,6 +204,7 @@ def write_circuit_tracer(
     folder, given = Path(folder), {**base, **layers}
     if not given: raise SteerError('no transcoders given')
     n_layers, one = n_layers or max(given) + 1, next(iter(given.values()))
+    if n_layers <= max(given): raise SteerError(f'n_layers is {n_layers}, and there is a transcoder of layer {max(given)}, which would be left out')
     kinds = {(t.site_in.partition('.')[0], t.site_out.partition('.')[0], t.d_in, t.d_out) for t in given.values()}
     if len(kinds) > 1: raise SteerError(f'a set has one kind of site and one width, these have {sorted(kinds)}')
     for i, t in given.items():
