@@ -88,7 +88,7 @@ def delta_settings(
     for w, s in sources.items():
         if w == 'tuned base':
             act = base.parts[0].activation  # with its own kind of sparsity: a base with thresholds needs the penalty
-            out[w] = replace(setting(act, s.name, **{k: v for k, v in changes.items() if k != 'k' or 'topk' in act}), features=base.features, activation=act, k=base.parts[0].k or base.k, skip=base.W_skip is not None)
+            out[w] = replace(setting(act, s.name, **{k: v for k, v in changes.items() if k not in ('k', 'sparsity') or (k == 'k') == ('topk' in act)}), features=base.features, activation=act, k=base.parts[0].k or base.k, skip=base.W_skip is not None)
             start[w] = base
         elif w == 'scratch': out[w] = setting(recipe, s.name, **changes | dict(features=features + (base.features if base is not None else 0)) | (dict(k=changes['k'] + (base.k or 0)) if base is not None and changes.get('k') else {}))
         else: out[w] = setting(recipe, s.name, **changes | dict(features=features) | (dict(bias=False) if w == 'residual' and recipe != 'original' else {}))
