@@ -110,6 +110,7 @@ def layer_sets(
     layers: dict[str, dict[str, Condition]],  # of `layer_conditions`, by layer
 ) -> dict[str, Condition]:                    # those that every layer has
     "The same condition at several layers at once."
+    if not layers: raise SteerError('there are no layers: give the conditions of at least one')
     names = [k for k in next(iter(layers.values())) if all(k in c for c in layers.values())]
     return {k: replace(next(iter(layers.values()))[k], changes=tuple(x for c in layers.values() for x in c[k].changes)) for k in names}
 
@@ -218,6 +219,7 @@ def ce_under(
     "Cross-entropy and divergence of every item by role under every condition."
     fmt = format_of(lm) if fmt is None else fmt
     _tried(items, conditions)
+    if side not in ('right', 'left'): raise suggest(side, ['right', 'left'], 'side of the padding')
     rows, ref, out = format_items(lm, items, fmt), reference or lm, []
     check_format(rows, stored_format(lm) or fmt)
     budget = batch_tokens or max(64, min(default_budget(lm), 2**27 // lm.model.get_input_embeddings().weight.shape[0]))

@@ -43,19 +43,21 @@ def make_family(w: World) -> dict[str, Transcoder]:  # '<layer>-<way>-<active fe
     return w.kept('family', make)
 
 # %% ../../nbs/experiments/05c_delta_family.ipynb #8799e68d
-def _gain(lm, i: int) -> Tensor:  # (d,)
-    "What a layer's norm multiplies with, per dimension."
+def _gain(lm, i: int) -> tuple[Tensor, Tensor]:  # (d,), (d,)
+    "What a layer's norm multiplies with and adds, per dimension."
     a = capture(lm, [list(range(3, 40))], [f'mlp_in.{i}', f'mlp_in_nogain.{i}'], 'all')
-    x, y = a[f'mlp_in_nogain.{i}'].float(), a[f'mlp_in.{i}'].float()
-    at = x.abs().argmax(0, keepdim=True)
-    return (y.gather(0, at) / x.gather(0, at))[0]
+    x, y = a[f'mlp_in_nogain.{i}'].double(), a[f'mlp_in.{i}'].double()
+    g = ((x - x.mean(0)) * (y - y.mean(0))).sum(0) / (x - x.mean(0)).pow(2).sum(0)
+    return g.float(), (y.mean(0) - g * x.mean(0)).float()
 
 def way_condition(w: World, i: int, way: str, t: Transcoder, name: str) -> Condition:
     "A way's whole prediction in place of the tuned MLP."
     base, f = w.bases()[i, w.p['percentiles'][0]], _near(t)
     if way == 'adapter':
-        before, g = mlp_function(w.lm, i, kinds_of(base)[1]), 1. if kinds_of(base)[0] == 'mlp_in' else _gain(w.tuned(), i)
-        fn = lambda x: before(x * (g if isinstance(g, float) else g.to(x))).to(x.device) + f(x)
+        before, reads = mlp_function(w.lm, i, kinds_of(base)[1]), kinds_of(base)[0]
+        if reads not in ('mlp_in', 'mlp_in_nogain'): raise SteerError(f'the way {way!r} runs the un-tuned MLP on what the base reads, which must be mlp_in or mlp_in_nogain and is {reads}: leave it out of ways')
+        g, b = _gain(w.tuned(), i) if reads == 'mlp_in_nogain' else (torch.ones(base.d_in), torch.zeros(base.d_in))
+        fn = lambda x: before(x * g.to(x) + b.to(x)).to(x.device) + f(x)
     elif way.startswith('residual'):
         B, off = _near(base), 0. if way == 'residual' else base.b_dec
         fn = lambda x: B(x) + f(x) - (off if isinstance(off, float) else off.to(x.device))

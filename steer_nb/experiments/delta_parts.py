@@ -201,8 +201,9 @@ def harvested(self: World, part: str, sources: list, *layers, lm: LM | None = No
 def make_closed(self: World) -> dict[str, Transcoder]:
     "Biases and linear maps, `bias-<layer>-<level>` and `linear-<layer>-<level>-<rank>`; `mean-<layer>` is the MLP's mean output."
     def make():
-        rows, out = self.make_pool('text'), {}
+        out, left = {}, {s.name: s for s in self.residuals(self.tuned())}
         for (i, q), b in self.bases().items():
+            rows = self.harvested('text', [left[f'{i}-{q:g}']], i)  # layer by layer: all at once would hold every layer's rows
             j = joint_moments(rows, b.site_in, f'{i}-{q:g}')
             at = dict(site_in=b.site_in, site_out=b.site_out)
             out[f'bias-{i}-{q:g}'] = closed_form(j, **at)

@@ -53,11 +53,11 @@ def fit_table(
     fits, rows = {}, []
     for p in [pools] if hasattr(pools, 'x') else pools:
         for name, (t, source) in transcoders.items():
-            x, y = p.x[t.site_in].float(), p.y[source].float()
+            x, y, w = p.of(t.site_in, source)
             f = fits.setdefault(name, Fit(y.shape[1], t.features))
-            for a, b, w in zip(x.split(4096), y.split(4096), p.w[source].split(4096)):
+            for a, b, c in zip(x.split(4096), y.split(4096), w.split(4096)):
                 h = t.encode(a)
-                f.update(b, t.decode(h, a), h, w)
+                f.update(b, t.decode(h, a), h, c)
     return pd.DataFrame([dict(name=name, source=transcoders[name][1], features=transcoders[name][0].features) | f.row() for name, f in fits.items()])
 
 # %% ../../nbs/methods/05b_calibration.ipynb #5d87f3bd
@@ -96,6 +96,7 @@ def site_fits(
                 p = t.decode(h, acts[x].float() / s) * s
                 for c, f in cells.items():
                     if c[0] == x and c[2] == s: f.update(acts[c[1]].float(), p, h)
+    if not next(iter(cells.values())).n: raise SteerError(f'positions {positions!r} pick nothing in any prompt: there is nothing to compare a transcoder on')
     rows = [dict(reads=x, writes=y, scale=s, declared=(x, y, s) == (a.name, b.name, 1.)) | f.row() for (x, y, s), f in cells.items()]
     return pd.DataFrame(rows).sort_values('fvu', ignore_index=True)
 

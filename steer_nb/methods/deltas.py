@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..core import SteerError, progress, rng, suggest
 from .harvest import Harvest, Pool, Source, mlp_source, residual_source
 from .transcoder_training import Setting, setting
-from .transcoders import Transcoder
+from .transcoders import Transcoder, cast
 from ..models.edits import Edit, edit
 from ..models.engines import edited
 from ..models.loading import LM, fingerprint, forward_kwargs, log_probs, make_batch, sites_of
@@ -88,7 +88,7 @@ def delta_settings(
     for w, s in sources.items():
         if w == 'tuned base':
             act = base.parts[0].activation  # with its own kind of sparsity: a base with thresholds needs the penalty
-            out[w] = replace(setting(act, s.name, **{k: v for k, v in changes.items() if k != 'k' or 'topk' in act}), features=base.features, activation=act, k=base.parts[0].k or base.k, skip=base.W_skip is not None)
+            out[w] = replace(setting(act, s.name, **{k: v for k, v in changes.items() if k not in ('k', 'sparsity') or (k == 'k') == ('topk' in act)}), features=base.features, activation=act, k=base.parts[0].k or base.k, skip=base.W_skip is not None)
             start[w] = base
         elif w == 'scratch': out[w] = setting(recipe, s.name, **changes | dict(features=features + (base.features if base is not None else 0)) | (dict(k=changes['k'] + (base.k or 0)) if base is not None and changes.get('k') else {}))
         else: out[w] = setting(recipe, s.name, **changes | dict(features=features) | (dict(bias=False) if w == 'residual' and recipe != 'original' else {}))
@@ -108,8 +108,8 @@ def joint_moments(pools, site: str, source: str) -> Joint:  # pools, name of the
     "Second moments over pools."
     out = None
     for p in [pools] if isinstance(pools, Pool) else pools:
-        x, y = p.x[site].float(), p.y[source].float()
-        out = (out or Joint(x.shape[1], y.shape[1])).update(x, y, p.w[source])
+        x, y, w = p.of(site, source)
+        out = (out or Joint(x.shape[1], y.shape[1])).update(x, y, w)
     return out
 
 def closed_form(
@@ -139,8 +139,8 @@ def latent_scaling(
     "The factor with which each feature fits each target best."
     out = pd.DataFrame(dict(feature=range(t.features)))
     for name, (p, source) in targets.items():
-        x, y, w = p.x[t.site_in].float(), p.y[source].float(), p.w[source][:, None].double()
-        h = t.encode(x)
+        x, y, w = p.of(t.site_in, source)
+        h, w = t.encode(x), w[:, None].double()
         error, size, h = (y - t.decode(h, x)).double(), t.W_dec.double().pow(2).sum(1), h.double()
         power = (w * h * h).sum(0) * size
         out[name] = torch.where(power > 0, 1 + (w * h * (error @ t.W_dec.double().T)).sum(0) / power.clamp_min(1e-30), torch.nan).numpy()
@@ -161,7 +161,9 @@ def train_end_to_end(
     seed: int = 0,
 ) -> tuple[Transcoder, list[float]]:  # the trained one; KL per step, in nats per token
     "Train a transcoder so that the model with it in place of an MLP says what the model says."
-    out, reads = sites_of(lm, t.site_out)[0], sites_of(lm, t.site_in)[0]
+    ids = [x for x in ids if len(x) > skip]
+    if not ids or steps < 1 or batch < 1: raise SteerError(f'{len(ids)} documents are longer than {skip} tokens, steps is {steps}, batch {batch}: each must be at least 1')
+    if isinstance(base, Transcoder): base = cast(base, lm.device)
     names = [n for n in ('W_enc', 'W_dec', 'b_enc', 'b_dec', 'threshold', 'W_skip') if getattr(t, n) is not None]
     p = {n: getattr(t, n).detach().float().to(lm.device).clone().requires_grad_(n != 'threshold') for n in names}
     opt, curve = torch.optim.Adam([v for v in p.values() if v.requires_grad], lr=lr), []
@@ -177,7 +179,7 @@ def train_end_to_end(
             def fn(x):
                 h = now.encode(x)
                 seen.append(h.float().sum(-1).mean())
-                return now.decode(h, x) + (0 if base is None else base(x))
+                return now.decode(h, x) + (0 if base is None else base(x).to(x.device))
             with torch.enable_grad(), edited(lm, edit(t.site_out, op='substitute', fn=fn, reads=t.site_in, positions=slice(skip, None))): got = log_probs(lm.model(**forward_kwargs(lm, b)).logits)[real]
             kl = (want.exp() * (want - got)).sum(-1).mean()
             opt.zero_grad()

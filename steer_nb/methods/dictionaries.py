@@ -96,7 +96,9 @@ def _hf_site(point: str, layer: int | None, default: str) -> str:
     layer = _path_number(point, r'layers\.(\d+)') if layer is None else layer
     if layer is None: raise SteerError(f'the configuration does not say of which layer it is ({point!r}): give layer=')
     known = {'pre_feedforward_layernorm.output': 'mlp_in', 'pre_feedforward_layernorm.input': 'resid_mid', 'mlp.input': 'mlp_in', 'mlp.output': 'mlp_raw', 'post_feedforward_layernorm.output': 'mlp_out'}
-    return f'{next((v for k, v in known.items() if point.endswith(k)), default)}.{layer}'
+    found = next((v for k, v in known.items() if point.endswith(k)), None if point else default)
+    if found is None: raise SteerError(f'{point!r} is not beside an MLP: this is an autoencoder of another place, or a transcoder of a model that we do not know')
+    return f'{found}.{layer}'
 
 # %% ../../nbs/methods/05a_dictionaries.ipynb #e8641c28
 _hooks = {'mlp_in_nogain': 'ln2.hook_normalized', 'mlp_out': 'hook_mlp_out', 'resid_mid': 'hook_resid_mid', 'mlp_in': 'mlp.hook_in', 'mlp_raw': 'mlp.hook_out', 'resid_post': 'hook_resid_post', 'resid_pre': 'hook_resid_pre'}
@@ -202,6 +204,7 @@ def write_circuit_tracer(
     folder, given = Path(folder), {**base, **layers}
     if not given: raise SteerError('no transcoders given')
     n_layers, one = n_layers or max(given) + 1, next(iter(given.values()))
+    if n_layers <= max(given): raise SteerError(f'n_layers is {n_layers}, and there is a transcoder of layer {max(given)}, which would be left out')
     kinds = {(t.site_in.partition('.')[0], t.site_out.partition('.')[0], t.d_in, t.d_out) for t in given.values()}
     if len(kinds) > 1: raise SteerError(f'a set has one kind of site and one width, these have {sorted(kinds)}')
     for i, t in given.items():
@@ -216,12 +219,11 @@ def write_circuit_tracer(
                                   W_skip=None if one.W_skip is None else torch.zeros_like(one.W_skip), parts=())
         t = _padded(t, m)
         w = dict(W_enc=t.W_enc.T, W_dec=t.W_dec, b_enc=t.b_enc, b_dec=t.b_dec)
-        if any(topk.values()): w['k'] = torch.tensor(next(t.parts[0].k for i, t in flat.items() if topk[i]))
-        else: w['activation_function.threshold'] = torch.zeros(m) if t.threshold is None else t.threshold
+        if not any(topk.values()): w['activation_function.threshold'] = torch.zeros(m) if t.threshold is None else t.threshold
         if any(u.W_skip is not None for u in given.values()): w['W_skip'] = torch.zeros(t.d_out, t.d_in) if t.W_skip is None else t.W_skip
-        write_tensors(folder / f'layer_{i}.safetensors', {k: v.float() if v.is_floating_point() else v for k, v in w.items()})
-    cfg = dict(model_name=model_name, model_kind='transcoder_set', feature_input_hook=_site_hook(one.site_in)[0], feature_output_hook=_site_hook(one.site_out)[0], scan=scan, transcoders=[f'layer_{i}.safetensors' for i in range(n_layers)])
-    if any(topk.values()): cfg |= dict(activation='topk', k=int(w['k']))
+        write_tensors(folder / f'layer_{i}.safetensors', {k: v.float() for k, v in w.items()})
+    cfg = dict(model_name=model_name, model_kind='transcoder_set', feature_input_hook=_site_hook(one.site_in)[0], feature_output_hook=_site_hook(one.site_out)[0], scan=scan)
+    if any(topk.values()): cfg |= dict(activation='topk', k=next(t.parts[0].k for t in flat.values()))
     write_json(folder / 'steer_nb.json', dict(schema='circuit-tracer 1', layers=notes, sha256={f'layer_{i}.safetensors': file_sha256(folder / f'layer_{i}.safetensors') for i in range(n_layers)}))
     return write_atomic(folder / 'config.yaml', lambda p: p.write_text(yaml.safe_dump(cfg, sort_keys=False), encoding='utf-8')).parent
 
@@ -236,7 +238,7 @@ def read_circuit_tracer(
     with reading(folder / 'config.yaml', 'YAML'): cfg = yaml.safe_load((folder / 'config.yaml').read_text(encoding='utf-8'))
     if not isinstance(cfg, dict) or cfg.get('model_kind', 'transcoder_set') != 'transcoder_set': raise SteerError(f"{folder} is no set of transcoders, one per layer: its model_kind is {cfg.get('model_kind') if isinstance(cfg, dict) else cfg!r}")
     _need(cfg, ('feature_input_hook', 'feature_output_hook'), f'{folder}/config.yaml')
-    files = cfg.get('transcoders') or sorted((p.name for p in folder.glob('layer_*.safetensors')), key=lambda n: _path_number(n, r'layer_(\d+)'))
+    files = cfg.get('transcoders') or [f'layer_{i}.safetensors' for i in range(len([*folder.glob('layer_*.safetensors')]))]
     notes = read_json(folder / 'steer_nb.json') if (folder / 'steer_nb.json').is_file() else {}
     if wanted := [i for i in layers or () if not 0 <= i < len(files)]: raise SteerError(f'{folder} has layers 0 to {len(files) - 1}, not {wanted[0]}')
     return {i: _circuit_layer(folder, cfg, files, i, notes) for i in (range(len(files)) if layers is None else layers)}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import SteerError, rng, stable_hash, torch_rng
+from ..core import SteerError, rng, stable_hash, suggest, torch_rng
 from .transcoders import Transcoder, digest
 from ..models.loading import LM, fingerprint, sites_of
 from ..models.tracing import default_budget, stream
@@ -66,6 +66,11 @@ class Pool:
 
     def __len__(self) -> int: return len(next(iter(self.w.values())))
     def take(self, rows) -> 'Pool': return Pool(*({k: v[rows] for k, v in d.items()} for d in (self.x, self.y, self.w)))
+    def of(self, site: str, source: str) -> tuple[Tensor, Tensor, Tensor]:
+        "Inputs, targets and weights, by name."
+        for n, known, what in ((site, self.x, 'site that was harvested'), (source, self.y, 'source that was harvested')):
+            if n not in known: raise suggest(n, known, what)
+        return self.x[site].float(), self.y[source].float(), self.w[source]
     @property
     def nbytes(self) -> int: return sum(v.nbytes for d in (self.x, self.y, self.w) for v in d.values())
 
@@ -95,6 +100,7 @@ class Harvest:
     def __post_init__(self):
         for name in ('rows', 'batch', 'repeats', 'context'):
             if getattr(self, name) < 1: raise SteerError(f'{name} is {getattr(self, name)}; it must be at least 1')
+        if self.skip < 0 or not self.outlier > 0: raise SteerError(f'skip is {self.skip} and outlier {self.outlier}: skip counts tokens from 0 on, outlier is a factor above 0')
         if not self.sources: raise SteerError('there is nothing to harvest: give at least one source')
         if self.weights is not None and len(self.weights) != len(self.ids): raise SteerError(f'{len(self.ids)} documents and {len(self.weights)} lists of weights: give one each')
         if len({s.name for s in self.sources}) < len(self.sources): raise SteerError(f'two sources have the same name: {[s.name for s in self.sources]}')

@@ -54,10 +54,13 @@ class Setting:
         for name, known in (('activation', activations_known), ('loss', ('fvu', 'mse')), ('init', ('zero', 'kaiming')), ('penalty', ('row', 'mean')), ('only', ('all', 'decoder'))):
             if getattr(self, name) not in known: raise suggest(getattr(self, name), known, name)
         if 'topk' in self.activation and not (isinstance(self.k, int) and 0 < self.k <= self.features): raise SteerError(f'{self.activation} of {self.features} features with k={self.k!r}: give a whole number from 1 to {self.features}')
+        if not isinstance(self.features, int): raise SteerError(f'features is {self.features!r}; it must be a whole number')
+        if not all(0 <= b < 1 for b in self.betas): raise SteerError(f'betas is {self.betas}; both must lie from 0 to below 1')
         for name in ('features', 'lr', 'theta', 'scale'):
             if (v := getattr(self, name)) is not None and not v > 0: raise SteerError(f'{name} is {v}; it must be above 0')
         for name in ('sparsity', 'bandwidth', 'auxk'):
             if not getattr(self, name) >= 0: raise SteerError(f'{name} is {getattr(self, name)}; it must not be negative')
+        if self.sparsity and ('topk' in self.activation or self.activation == 'jumprelu' and not self.bandwidth and self.penalty == 'row'): raise SteerError(f'sparsity={self.sparsity:g} would do nothing: {self.activation} has no penalty' + ('' if 'topk' in self.activation else " on the number of features where the threshold is fixed (bandwidth=0): take penalty='mean'"))
 
 # %% ../../nbs/methods/05d_transcoder_training.ipynb #73596909
 recipes = dict(
@@ -74,6 +77,7 @@ def setting(
 ) -> Setting:
     "A setting by the name of its recipe."
     if recipe not in recipes: raise suggest(recipe, recipes, 'recipe')
+    if odd := [n for n in changes if n not in Setting.__dataclass_fields__]: raise suggest(odd[0], Setting.__dataclass_fields__, 'entry of a setting')
     return Setting(source, **(recipes[recipe] | changes))
 
 # %% ../../nbs/methods/05d_transcoder_training.ipynb #194a539e
@@ -122,6 +126,8 @@ def _begin(s: Setting, source: Source, x: Tensor, y: Tensor, w: Tensor, start: T
     (d, out), m, g = source.widths, s.features, torch_rng('transcoder', s.source, s.seed)
     if start is not None:
         if (start.d_in, start.features, start.d_out) != (d, m, out): raise SteerError(f'the transcoder to start from has shape {start.d_in} -> {start.features} -> {start.d_out}, the setting asks for {d} -> {m} -> {out}')
+        if s.activation == 'jumprelu' and start.threshold is None: raise SteerError(f"the transcoder to start from is {start.activation!r} and has no threshold, the setting is 'jumprelu': take a setting of its own kind")
+        if start.W_skip is not None and not s.skip: raise SteerError('the transcoder to start from has a linear skip, which would be lost: give the setting skip=True')
         back = fold_scale(start, 1 / _scale(s, d))
         p = dict(W_enc=back.W_enc, b_enc=back.b_enc, W_dec=back.W_dec, b_dec=back.b_dec)
         if s.activation == 'jumprelu': p['theta'] = start.threshold.clamp_min(1e-6).log()
@@ -142,7 +148,7 @@ def _begin(s: Setting, source: Source, x: Tensor, y: Tensor, w: Tensor, start: T
 def _scale(s: Setting, d: int) -> float: return d ** .5 if s.scale is None else float(s.scale)
 
 # %% ../../nbs/methods/05d_transcoder_training.ipynb #e1d8d4b2
-def _features(s: Setting, st: _Stack, z: Tensor, p: dict) -> tuple[Tensor, Tensor | None]:
+def _features(s: Setting, st: _Stack, z: Tensor, p: dict, w: Tensor) -> tuple[Tensor, Tensor | None]:
     "Active features (stack, n, m), and what the penalty on their number sees."
     if s.activation == 'relu': return z.relu(), None
     if s.activation == 'jumprelu':
@@ -150,15 +156,15 @@ def _features(s: Setting, st: _Stack, z: Tensor, p: dict) -> tuple[Tensor, Tenso
         return _Jump.apply(z, theta, s.bandwidth) if s.bandwidth > 0 else (z.relu() * (z > theta), None)
     h = z.relu()
     if s.activation == 'topk': where = h.topk(s.k, dim=-1, sorted=False).indices; return h * torch.zeros_like(h).scatter(-1, where, 1.), None
-    low = h.detach().flatten(1).topk(min(s.k * h.shape[1], h[0].numel()), dim=1).values[:, -1]
-    st.now = low
+    real = [x[on] for x, on in zip(h.detach(), w > 0)]  # rows that weigh nothing, the longest of all, do not compete
+    st.now = low = torch.stack([x.flatten().topk(min(s.k * len(x), x.numel())).values[-1] if len(x) else level.to(h.dtype) for x, level in zip(real, st.level)])
     return h * (h >= low[:, None, None].clamp_min(1e-12)), None
 
 def _losses(st: _Stack, x: Tensor, y: Tensor, w: Tensor, rise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     "Loss per transcoder (stack,), what was active (stack, n, m), and the share of variance missed (stack,)."
     s, p = st.settings[0], st.p
     z = _times(x, p['W_enc']) + p['b_enc'][:, None]
-    h, on = _features(s, st, z, p)
+    h, on = _features(s, st, z, p, w)
     out = _times(h, p['W_dec']).float() + p['b_dec'][:, None]
     if s.skip: out = out + _times(x, p['W_skip'].mT).float()
     error, weight = y - out, w / w.sum(1, keepdim=True).clamp_min(1e-12)
@@ -170,7 +176,7 @@ def _losses(st: _Stack, x: Tensor, y: Tensor, w: Tensor, rise: Tensor) -> tuple[
     elif s.activation == 'relu': loss = loss + amount * ((h.float() * p['W_dec'].norm(dim=-1)[:, None]).sum(-1) * weight).sum(1) / st.var.clamp_min(1e-20).sqrt()
     elif on is not None: loss = loss + amount * (on.float().sum(-1) * weight).sum(1)
     if any(c.auxk for c in st.settings): loss = loss + torch.stack([_revive(c, z[i], p['W_dec'][i], error[i].detach(), weight[i], st.idle[i] > c.dead_after, st.var[i]) for i, c in enumerate(st.settings)])
-    return loss, (h.detach() > 0), fvu.detach()
+    return loss, (h.detach() > 0) & (w > 0)[..., None], fvu.detach()
 
 def _revive(s: Setting, z: Tensor, dec: Tensor, error: Tensor, weight: Tensor, dead: Tensor, var: Tensor) -> Tensor:
     "Dead features explain what the live ones miss."
@@ -201,6 +207,8 @@ class Trainer:
             if s.source not in known: raise suggest(s.source, known, f'source of setting {n!r}')
         if self.precision not in ('fp32', 'bf16'): raise suggest(self.precision, ('fp32', 'bf16'), 'precision')
         if bad := set(self.start) - set(self.settings): raise suggest(min(bad), self.settings, 'transcoder to start from')
+        if not self.settings: raise SteerError('there is nothing to train: give at least one setting')
+        if self.steps < 1: raise SteerError(f'steps is {self.steps}; it must be at least 1')
 
     def key(self) -> str:
         "A digest of everything that the weights depend on."
@@ -267,7 +275,7 @@ def _learn(t: Trainer, st: _Stack, batch: Pool) -> tuple[Tensor, Tensor, Tensor]
     _update(st, grads, t.step, t.steps)
     st.idle = torch.where(on.any(1), 0., st.idle + on.shape[1])
     if st.settings[0].activation == 'batchtopk': st.level = st.now.float() if t.step == 0 else st.level + (st.now.float() - st.level) * max(.05, 1 / (t.step + 1))
-    return loss.detach(), on.float().sum(-1).mean(1), fvu
+    return loss.detach(), on.float().sum((1, 2)) / (w > 0).sum(1).clamp_min(1), fvu
 
 def _note(t: Trainer, st: _Stack, loss: Tensor, l0: Tensor, fvu: Tensor) -> None:
     for i, (n, s) in enumerate(zip(st.names, st.settings)):
