@@ -24,7 +24,7 @@ from ..evals.substitutions import answers_under, ce_difference, ce_table, ce_und
 from ..evals.substitutions_charts import alphas_chart, conditions_chart, deltas_chart
 from ..evals.toolcalls import score_toolcalls, toolcall_rates
 from .delta_parts import World, kinds_of
-from .delta_family import family_chart, family_table
+from .delta_family import family_chart, family_table, references
 from ..methods.calibration import check_base, fit_table
 from ..methods.deltas import delta_ways, latent_scaling, mlp_function
 from ..methods.dictionaries import write_circuit_tracer, write_deltas, write_transcoder
@@ -213,8 +213,10 @@ def _summary(t: pd.DataFrame, f: pd.DataFrame, p: dict) -> pd.DataFrame:
 def _family(w: World, verdicts: dict) -> list[str]:
     t = w.r.part('family', lambda: family_table(w))
     w.r.chart('family', family_chart(t))
-    best = t[t.way != 'base alone'].groupby('way', sort=False).kl.min().sort_values()
-    return ['Ways to ask, least divergence over levels and layers: ' + ', '.join(f'{k} {v:.4f}' for k, v in best.items()) + ' nats per token.']
+    best = t.groupby('way', sort=False).kl.min().sort_values()
+    ours, plain = best.drop(list(references)), best[list(references)]
+    return ['Ways to ask, least divergence over levels and layers: ' + ', '.join(f'{k} {v:.4f}' for k, v in ours.items()) + ' nats per token; with no feature added: ' + ', '.join(f'{k} {v:.4f}' for k, v in plain.items()) + '.'
+            + (' The un-tuned MLP by itself diverges no more than the best way: here there is little to add.' if plain['un-tuned MLP'] <= ours.min() else '')]
 
 def _fuse(w: World, verdicts: dict) -> list[str]:
     r, p = w.r, w.p
