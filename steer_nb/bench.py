@@ -72,8 +72,9 @@ def run_bench(
     result.unlink(missing_ok=True)
     args = [x for k, v in (params or {}).items() for x in ('-y', f'{k}: {v}')]  # as YAML, so that lists stay lists
     began, log = time.monotonic(), home / 'log.txt'
+    env = {k: v for k, v in os.environ.items() if k != 'IN_TEST'} | dict(STEER_HOME=str(home))  # started by a test, it is still no test
     with open(log, 'w') as f:
-        p = subprocess.Popen([sys.executable, '-m', 'papermill', str(nb), str(out / nb.name), '--cwd', str(nb.parent), '--no-progress-bar', *args], stdout=f, stderr=f, env=os.environ | dict(STEER_HOME=str(home)))
+        p = subprocess.Popen([sys.executable, '-m', 'papermill', str(nb), str(out / nb.name), '--cwd', str(nb.parent), '--no-progress-bar', *args], stdout=f, stderr=f, env=env)
         try: p.wait(limit)
         except subprocess.TimeoutExpired:
             p.terminate()
