@@ -18,12 +18,12 @@ ABOUT = dict(models='What a model is: sites, loading, looped models, tracing, ed
              methods='What is computed from activations: directions, probes, transcoders; training; other programs\' files.',
              evals='What is measured: scoring, sweeps, effects, probes and their nulls, patches, statistics.', bench='Speed and fidelity against what others do, with the machine it ran on.',
              tutorials='For readers: from two lists of sentences to whole experiments.', experiments='One function per job: parameters in, run directory out.',
-             training='How the small models that come along were made.', results='What was found over all models that come along.', api='Every public name with its parameters.')
+             training='How the small models that come along were made.', results='What was found, over models, seeds and ways of asking.', api='Every public name with its parameters.')
 EXPERIMENTS = {   # module -> what belongs to it: tutorials, notebooks of its parts, results
     'pas': (['tutorials/01_pas', 'tutorials/00_five_minutes'], ['experiments/00a_pas_vectors', 'experiments/00b_pas_verdicts', 'experiments/01_pas', 'experiments/02_pas_report'], ['run_exp', 'report']),
     'lirefs': (['tutorials/03_lirefs', 'tutorials/02_recurrent_depth'], ['experiments/02a_lirefs_directions', 'experiments/02b_lirefs_accuracy', 'experiments/03_lirefs'], ['report']),
     'think_to_talk': (['tutorials/04_think_to_talk', 'tutorials/05_think_to_talk_looped'], ['experiments/04_think_to_talk'], ['results/00_twins', 'report']),
-    'delta_transcoder': (['tutorials/06_delta_transcoder'], ['experiments/05b_delta_parts', 'experiments/05c_delta_family', 'experiments/06_delta_transcoder'], ['report'])}
+    'delta_transcoder': (['tutorials/06_delta_transcoder'], ['experiments/05b_delta_parts', 'experiments/05c_delta_family', 'experiments/06_delta_transcoder'], ['results/02_delta_ways', 'report'])}
 
 # ---- notebooks -------------------------------------------------------------------------------------------------------
 
