@@ -125,8 +125,15 @@ def _end(workers: dict) -> None:
 def _last_words(p: Plan) -> str:
     "The last line that is not indented (of a traceback that is the error), and where the rest stands."
     logs = sorted((p.dir/'logs').glob('worker-*.log'), key=lambda f: f.stat().st_mtime)
-    lines = [l for l in logs[-1].read_text(errors='replace').splitlines() if l.strip() and l[0] not in ' \t'] if logs else []
+    lines = [l for l in logs[-1].read_text(errors='replace').splitlines() if l.strip() and l[0] not in ' \t' and not l.startswith('Traceback (')] if logs else []
     return f'{lines[-1][:500]} (the rest: {logs[-1]})' if lines else 'nothing'
+
+def _room(p: Plan, size: int = 2**20) -> None:
+    "Raise if a plan's folder takes no more files; workers on a full disk cannot say so in a log on that disk."
+    file = p.dir/f'.tmp-room-{os.getpid()}'
+    try:
+        with _writing(file): file.write_bytes(bytes(size))
+    finally: file.unlink(missing_ok=True)
 
 # %% ../nbs/launch_local.ipynb #e5faa4d6
 def run_local(
@@ -150,7 +157,9 @@ def run_local(
             if (now := sum(v['status'] in ('done', 'failed') for v in s.values())) != seen: seen, deaths = now, 0
             for i, w in list(alive.items()):
                 if w.poll() is not None: deaths += w.returncode != 0; del alive[i]
-            if deaths > 3*len(at) + tries: raise RunError(f'{deaths} workers of {p.name} died without finishing a run; the last one said: {_last_words(p)}')
+            if deaths > 3*len(at) + tries:
+                _room(p)
+                raise RunError(f'{deaths} workers of {p.name} died without finishing a run; the last one said: {_last_words(p)}')
             if ended(s, keep_stale) and not alive: return True
             for i, env in enumerate(at):
                 if i not in alive and len(alive) < todo: alive[i] = _spawn(p, i, env, options | dict(since=since))
