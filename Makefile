@@ -2,7 +2,7 @@
 PY   := .venv/bin/python
 ARGS ?= -p seed 3
 OUT  ?= out.ipynb
-DOCS := $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[docs]'
+DOCS := $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[docs]' || $(PY) -m pip install -q --no-build-isolation -e '.[docs]'  # the tested versions, else compatible ones
 
 .PHONY: help setup run jobs bench test soak lab lab-check docs check sync readme wheel clean distclean
 .DEFAULT_GOAL := help
