@@ -10,6 +10,8 @@ __all__ = ['run_notebook', 'child_env', 'TimeLimit', 'Kernel', 'plain', 'execute
 import json, logging, os, re, signal, socket, sys, threading, time, traceback
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty
+from nbclient.exceptions import DeadKernelError
 
 # %% ../nbs/launch_work.ipynb #a8fa4109
 from .core import RunError, SteerError, _package, _repo, write_json
@@ -67,7 +69,15 @@ class Kernel:
 
     def ask(self, code: str, timeout: float = 300, **expressions) -> dict:  # reprs of the expressions; None for one that fails
         "Run code in the kernel, outside of any notebook."
-        r = self.kc.execute_interactive(code, silent=True, user_expressions=expressions, timeout=timeout, output_hook=lambda m: None)['content']
+        asked, end, r = self.kc.execute(code, silent=True, user_expressions=expressions), time.monotonic() + timeout, None
+        while r is None:
+            try: m = self.kc.get_shell_msg(timeout=1)
+            except Empty:
+                if not self.km.is_alive(): raise DeadKernelError('Kernel died') from None  # it will not answer
+                if time.monotonic() > end: raise SteerError(f'the kernel did not answer in {timeout:g} s') from None
+            else: r = m['content'] if m['parent_header'].get('msg_id') == asked else None
+        with suppress(Empty):  # what it printed meanwhile
+            while True: self.kc.get_iopub_msg(timeout=0)
         if r['status'] != 'ok': raise SteerError('the kernel cannot work with steer_nb: ' + plain('\n'.join(r.get('traceback', [])))[-1500:])
         return {k: v['data']['text/plain'] if v['status'] == 'ok' else None for k, v in r['user_expressions'].items()}
 
@@ -110,6 +120,7 @@ def execute(
     try: papermill.execute_notebook(run_notebook(), out, params, km=kernel.km, kernel_name='python3', progress_bar=False, cwd=None)
     except Exception as e:
         if kernel.why: raise TimeLimit(kernel.why) from e
+        if not kernel.km.is_alive(): raise DeadKernelError('Kernel died') from e
         raise
     finally:
         for t in timers: t.cancel()

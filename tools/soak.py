@@ -128,6 +128,7 @@ class Soak:
             self.launchers = [l for l in self.launchers if l.poll() is None]
             while len(self.launchers) < 2: self.launchers.append(self.start(p, '--retry-failed'))
             if time.time() < fire and (done >= target or time.time() > last + 120):
+                if done < target and done: self.did['two minutes without a run done'] += 1
                 time.sleep(self.rng.uniform(0, 2))
                 if 4*done // len(p) > self.quarter and done:
                     self.quarter = 4*done // len(p)
