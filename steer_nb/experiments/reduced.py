@@ -35,6 +35,11 @@ def _at_hand(task: str) -> str:
     except SteerError: return next((t for w, t in dict(bbq='bbq_300').items() if task.startswith(w)), 'arc_easy')
     return task
 
+def _short(task: str) -> bool:
+    "Does every prompt of a task fit the tiny context, of 1,024 bytes?"
+    t = load_task(task, 2000, 0)
+    return (t.question.str.len() + t.context.str.len() + t.choices.map(lambda c: len(''.join(c)) + 4 * len(c))).max() < 900
+
 def _rated() -> str:
     "A file in the form of the rated questions, which do not come along: short questions of MMLU, rated by their subject."
     path = Path(tempfile.gettempdir())/f'steer_nb-rated-{os.getuid()}-{__version__}.json'
@@ -49,7 +54,7 @@ _plain = dict(dtype=None, revision=None, quant=None)
 
 def _pas(p: dict) -> dict:
     task = _at_hand(p['benchmark'])
-    transfer = [t for t in dict.fromkeys(map(_at_hand, p['transfer'])) if t != task][:1]
+    transfer = [t for t in dict.fromkeys(t if _short(t) else 'openbookqa' for t in map(_at_hand, p['transfer'])) if t != task][:1]
     return _plain | dict(model=_tiny(p['model']), benchmark=task, max_samples=30, splits=[.4, .3, .3], layers=[1., 2.], strengths=p['strengths'][:2], transfer=transfer) | _few(
         p, n_controls=2, n_transfer=10, icl_k=1 if task == 'arc_easy' else 0, sft_epochs=1, n_train=8, n_val=4, n_unrelated=4, n_texts=2, n_generations=1, max_new_tokens=4)
 
