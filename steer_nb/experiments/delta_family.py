@@ -16,6 +16,7 @@ from torch import Tensor
 from ..core import SteerError
 from ..evals.substitutions import Change, Condition, _near, ce_table, ce_under, layer_conditions
 from .delta_parts import World, kinds_of
+from ..methods.calibration import Fit
 from ..methods.deltas import delta_settings, delta_sources, mlp_function
 from ..methods.transcoders import Transcoder
 from ..models.tracing import capture
@@ -59,48 +60,43 @@ def way_condition(w: World, i: int, way: str, t: Transcoder, name: str) -> Condi
         g, b = _gain(w.tuned(), i) if reads == 'mlp_in_nogain' else (torch.ones(base.d_in), torch.zeros(base.d_in))
         fn = lambda x: before(x * g.to(x) + b.to(x)).to(x.device) + f(x)
     elif way.startswith('residual'):
-        B, off = _near(base), 0. if way == 'residual' else base.b_dec
-        fn = lambda x: B(x) + f(x) - (off if isinstance(off, float) else off.to(x.device))
+        B, off = _near(base), torch.zeros_like(base.b_dec) if way == 'residual' else base.b_dec
+        fn = lambda x: B(x) + f(x) - off.to(x.device)
     else: fn = f
     return Condition(name, (Change(base.site_out, base.site_in, fn),))
 
 # %% ../../nbs/experiments/05c_delta_family.ipynb #b252ba8e
 references = ('base alone', 'un-tuned MLP')
 
-def _fvu(y: Tensor, missed: Tensor, v: Tensor) -> float:
-    "Share of the variance of `y` that is missed, rows weighted by v."
-    y, missed, v = y.double(), missed.double(), v.double()[:, None]
-    return float((v * missed.pow(2)).sum() / (v * (y - (y * v).sum(0) / v.sum()).pow(2)).sum())
-
-def _missed(w: World, i: int, way: str, t: Transcoder, rows) -> dict:
+def _missed(t: Transcoder, source: str, rows) -> dict:
     "Share of the tuned MLP's variance that a way misses, and its active features."
-    s = _sources(w, i)[way]
-    y, x, left, v = rows.y[t.site_out], rows.x[t.site_in].float(), rows.y[s.name], rows.w[s.name]
-    h = t.encode(x)
-    return dict(fvu=_fvu(y, left.double() - t.decode(h, x).double(), v), l0=float((v.double() * (h > 0).sum(1)).sum() / v.double().sum()))
+    x, left, v = rows.of(t.site_in, source)
+    y, h = rows.y[t.site_out].double(), t.encode(x)
+    fit = Fit(t.d_out, t.features).update(y, y - left.double() + t.decode(h, x).double(), h, v).row()
+    return dict(fvu=fit['fvu'], l0=fit['l0'])
 
-def _without(w: World, i: int, rows) -> dict[str, float]:
+def _without(base: Transcoder, sources: dict, rows) -> dict[str, float]:
     "What is missed with no feature added: by the base, and (known beside the adapter) by the un-tuned MLP."
-    base, mine = w.bases()[i, w.p['percentiles'][0]], _sources(w, i)
-    y, v = rows.y[base.site_out], rows.w[next(iter(mine.values())).name]
-    out = {'base alone': _fvu(y, y - base(rows.x[base.site_in].float()), v)}
-    return out | ({'un-tuned MLP': _fvu(y, rows.y[mine['adapter'].name], v)} if 'adapter' in mine else {})
+    y, v = rows.y[base.site_out].double(), rows.w[next(iter(sources.values())).name]
+    out = {'base alone': base(rows.x[base.site_in].float())} | ({'un-tuned MLP': y - rows.y[sources['adapter'].name].double()} if 'adapter' in sources else {})
+    return {k: Fit(base.d_out).update(y, p, w=v).row()['fvu'] for k, p in out.items()}
 
 def family_table(w: World) -> pd.DataFrame:  # layer, way, k, features, parameters (added), l0, fvu, kl, d_ce, low, high
     "Every way at every level on validation items."
     made, p, val, out = make_family(w), w.p, w.data()['val'], []
     for i in p['layers']:
         mine, base = {k: t for k, t in made.items() if k.startswith(f'{i}-')}, w.bases()[i, p['percentiles'][0]]
-        rows = w.harvested('val', list({s.name: s for s in _sources(w, i).values()}.values()), i)
+        sources = _sources(w, i)
+        rows = w.harvested('val', list(sources.values()), i)
         plain = layer_conditions(base, swap=mlp_function(w.lm, i, kinds_of(base)[1]))
         conditions = [*(plain[k] for k in ('raw', 'base', 'swap')), *(way_condition(w, i, k.split('-')[1], t, k) for k, t in mine.items())]
-        without = _without(w, i, rows)
+        without = _without(base, sources, rows)
         ce = w.r.part(f'family/{i}', lambda: ce_under(w.tuned(), val, conditions, w.fmt, desc=f'ways, layer {i}'))
         t = ce_table(ce.assign(subset='all'), roles=('all',)).set_index('condition')
         for name, x in mine.items():
             _, way, k = name.split('-')
             own = sum(z.numel() for z in (x.W_enc, x.W_dec, x.b_enc)) * (way != 'tuned base') - (way == 'scratch') * sum(z.numel() for z in (base.W_enc, base.W_dec, base.b_enc))
-            out.append(dict(layer=i, way=way, k=int(k), features=x.features, parameters=own) | _missed(w, i, way, x, rows) | t.loc[name, ['kl', 'd_ce', 'low', 'high']].to_dict())
+            out.append(dict(layer=i, way=way, k=int(k), features=x.features, parameters=own) | _missed(x, sources[way].name, rows) | t.loc[name, ['kl', 'd_ce', 'low', 'high']].to_dict())
         for way, name in zip(references, ('base', 'swap')):
             out.append(dict(layer=i, way=way, k=0, features=0, parameters=0, l0=0., fvu=without.get(way, float('nan'))) | t.loc[name, ['kl', 'd_ce', 'low', 'high']].to_dict())
     return pd.DataFrame(out)
