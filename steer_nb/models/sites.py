@@ -7,7 +7,7 @@ __all__ = ['block_kinds', 'model_kinds', 'Site', 'parse_site', 'first_tensor', '
            'Anatomy', 'own_steps', 'dissect', 'unroll', 'depth_table', 'site_table', 'resolve', 'site_at']
 
 # %% ../../nbs/models/01_sites.ipynb #1068a1e6
-import re
+import inspect, re
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -321,7 +321,6 @@ def _fold(seq: list) -> tuple[list, tuple | None, int]:
 # %% ../../nbs/models/01_sites.ipynb #7d369f82
 def own_steps(model: nn.Module) -> int | None:
     "Recurrence steps of a plain forward pass of a model that takes `num_steps`."
-    import inspect
     return getattr(model, 'default_steps', None) or getattr(getattr(model, 'config', None), 'mean_recurrence', None) or inspect.signature(model.forward).parameters['num_steps'].default
 
 def dissect(
@@ -329,7 +328,6 @@ def dissect(
     num_steps: int | None = None, # recurrence steps of a plain forward, where the model takes `num_steps`
 ) -> Anatomy:
     "Find a model's blocks and sites from one recorded forward pass; raises `SteerError` where there are no blocks."
-    import inspect
     takes_steps = 'num_steps' in inspect.signature(model.forward).parameters
     emb, head = model.get_input_embeddings(), model.get_output_embeddings()
     paths = {id(m): p for p, m in model.named_modules()}
