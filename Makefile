@@ -4,7 +4,7 @@ ARGS ?= -p seed 3
 OUT  ?= out.ipynb
 DOCS := $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[docs]' || $(PY) -m pip install -q --no-build-isolation -e '.[docs]'  # the tested versions, else compatible ones
 
-.PHONY: help setup run jobs bench test soak lab lab-check docs check sync readme wheel clean distclean
+.PHONY: help setup run jobs bench test soak golden mutants lab lab-check docs check sync readme wheel clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,12 @@ test: setup ## generated files in step with the notebooks? then every notebook t
 
 soak: setup ## many small runs under kills, a full disk, damaged files (RUNS=200 SEED=0 MINUTES=60)
 	$(PY) tools/soak.py $(if $(RUNS),--runs '$(RUNS)') $(if $(SEED),--seed '$(SEED)') $(if $(MINUTES),--minutes '$(MINUTES)')
+
+golden: setup ## are the tables those of another commit? BASE=<commit>; QUICK=1 for a subset, PARTS="sweep 'job/pas/*'" for some; ten minutes each
+	$(PY) tools/golden.py against '$(or $(BASE),HEAD)' $(if $(QUICK),--quick) $(if $(PARTS),--parts $(PARTS)) $(if $(EXPECT),--expect $(EXPECT))
+
+mutants: setup ## small mistakes put into the library, one at a time: which go unnoticed? (N=150 SEED=0 MODULES="models evals" RESULTS=m.json); half an hour or more
+	$(PY) tools/mutants.py $(if $(N),--n '$(N)') $(if $(SEED),--seed '$(SEED)') $(if $(MODULES),--modules $(MODULES)) $(if $(WORKERS),--workers '$(WORKERS)') $(if $(RESULTS),--out '$(RESULTS)')
 
 check: setup ## only the checks of `make test`, seconds
 	$(PY) tools/checks.py
