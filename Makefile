@@ -22,7 +22,7 @@ run: setup ## the main job: execute nbs/run_exp.ipynb into out.ipynb
 	.venv/bin/papermill nbs/run_exp.ipynb '$(OUT)' $(ARGS)
 
 jobs: setup ## every job file at reduced size, in one process (JOBS='pas/*' for some); minutes
-	HF_HUB_OFFLINE=$${HF_HUB_OFFLINE-1} $(PY) -m steer_nb.experiments.reduced $(JOBS)
+	HF_HUB_OFFLINE=$${HF_HUB_OFFLINE-1} $(PY) -m steer_nb.dev.reduced $(JOBS)
 
 bench: setup ## every bench by itself, one table of ratios in data/bench.json; an hour or two, on a quiet machine
 	$(PY) tools/bench.py $(BENCH)

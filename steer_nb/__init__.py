@@ -10,9 +10,9 @@ _home = dict(
     load_task='data.benchmarks', task_names='data.benchmarks', items_table='data.choices', split_items='data.choices',
     Direction='methods.directions', fit_direction='methods.directions', steer='methods.directions', project='methods.directions',
     random_directions='methods.directions', shuffled_signs='methods.directions',
-    score='evals.scoring', picks='evals.scoring', sweep='evals.sweeps', paired_effect='evals.statistics',
-    RavenConfig='models.raven_config', RavenForCausalLM='models.raven', RecurrentCache='models.recurrence',
-    OuroConfig='models.ouro_config', OuroForCausalLM='models.ouro',
+    score='evals.scoring', picks='evals.scoring', sweep='evals.sweeps', paired_effect='stats',
+    RavenConfig='models.looped.raven_config', RavenForCausalLM='models.looped.raven', RecurrentCache='models.looped.recurrence',
+    OuroConfig='models.looped.ouro_config', OuroForCausalLM='models.looped.ouro',
     run_job='experiments.jobs', list_jobs='experiments.jobs',
 )
 __all__ = list(_home)
@@ -40,13 +40,13 @@ class _Promise:
         load = spec.loader.exec_module
         def exec_module(module):
             load(module)
-            import steer_nb.models.ouro_config, steer_nb.models.raven_config
+            import steer_nb.models.looped.ouro_config, steer_nb.models.looped.raven_config
         spec.loader.exec_module = exec_module
         return spec
 
 def _register():
     import sys
-    if _auto in sys.modules: import steer_nb.models.ouro_config, steer_nb.models.raven_config
+    if _auto in sys.modules: import steer_nb.models.looped.ouro_config, steer_nb.models.looped.raven_config
     else: sys.meta_path.insert(0, _Promise)
 
 _register()

@@ -9,6 +9,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from steer_nb.bench import main
+from steer_nb.dev.bench import main
 
 if __name__ == '__main__': sys.exit(main())

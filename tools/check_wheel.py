@@ -12,7 +12,7 @@ root, target = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
 sys.path[:] = [p for p in sys.path if p and Path(p).resolve() not in (root, root/"nbs", root/"tools")]
 import steer_nb
 from steer_nb.core import data_path
-from steer_nb.launch_work import run_notebook
+from steer_nb.launch.work import run_notebook
 texts = data_path("texts", "neutral.txt")
 for f in (Path(steer_nb.__file__), texts, run_notebook()):
     if not f.resolve().is_relative_to(target): sys.exit(f"{f} lies outside the installed wheel, {target}")

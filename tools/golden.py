@@ -48,7 +48,7 @@ QUICK_JOBS = (
 
 def run_job(job, root):
     """The tables, findings and names of charts of a job at reduced size."""
-    from steer_nb.experiments.reduced import run_reduced
+    from steer_nb.dev.reduced import run_reduced
 
     os.environ["STEER_HOME"] = str(root)
     outcome = run_reduced(job)
@@ -138,10 +138,10 @@ def sweep_part(root):
 def probe_part(root):
     """Every variable of a chain decoded at every depth and position of a trained model."""
     import pandas as pd
-    from steer_nb.data.symbols import Corpus, symbol_items
-    from steer_nb.evals.chains import place_chains
-    from steer_nb.evals.decodability import decode_model, map_table
-    from steer_nb.data.roles import Aligned
+    from steer_nb.data.arithmetic.symbols import Corpus, symbol_items
+    from steer_nb.experiments.think_to_talk.chains import place_chains
+    from steer_nb.experiments.think_to_talk.decodability import decode_model, map_table
+    from steer_nb.data.arithmetic.roles import Aligned
     from steer_nb.models.loading import load_model
 
     lm = load_model("twin/plain-1")
@@ -168,10 +168,10 @@ def probe_part(root):
 
 def patch_part(root):
     """States of one problem written into the run on another, at every span and depth."""
-    from steer_nb.data.pairs import edit_pairs
-    from steer_nb.data.symbols import Corpus, symbol_items
-    from steer_nb.evals.patching import patch_grid, patch_table
-    from steer_nb.evals.spans import place_pairs
+    from steer_nb.data.arithmetic.pairs import edit_pairs
+    from steer_nb.data.arithmetic.symbols import Corpus, symbol_items
+    from steer_nb.methods.patching.grid import patch_grid, patch_table
+    from steer_nb.methods.patching.pairs import place_pairs
     from steer_nb.models.loading import load_model
 
     made = {}
@@ -186,9 +186,9 @@ def patch_part(root):
 def transcoder_part(root):
     """Four kinds of transcoder trained side by side, stopped after 37 of 60 steps and resumed."""
     import pandas as pd
-    from steer_nb.methods.calibration import fit_table
-    from steer_nb.methods.harvest import Harvest, mlp_source
-    from steer_nb.methods.transcoder_training import Trainer, setting, train, trained
+    from steer_nb.methods.dictionaries.calibration import fit_table
+    from steer_nb.methods.dictionaries.buffer import Harvest, mlp_source
+    from steer_nb.methods.dictionaries.trainer import Trainer, setting, train, trained
     from steer_nb.models.loading import load_model
 
     lm = load_model("tiny", backend="hooks")
@@ -215,7 +215,7 @@ def transcoder_part(root):
 
 def think_to_talk_part(root):
     """Think-to-talk on a model trained here: accuracy, probes, patches."""
-    from steer_nb.experiments import think_to_talk
+    from steer_nb.experiments.think_to_talk.experiment import experiment as think_to_talk
 
     os.environ["STEER_HOME"] = str(root)
     run = think_to_talk.run(

@@ -38,7 +38,7 @@ class Soak:
     # -- what is run
 
     def plan(self, home: Path, n: int):
-        from steer_nb.launch_plan import plan
+        from steer_nb.launch.plan import plan
         return plan('lirefs/embedded', MODELS, seeds=list(range((n + 1) // 2)), name='soak', home=home, **SMALL)
 
     def calm(self, p) -> Path:
@@ -52,12 +52,12 @@ class Soak:
         return home
 
     def env(self) -> dict:
-        from steer_nb.launch_work import child_env
+        from steer_nb.launch.work import child_env
         return child_env(STEER_QUIET='1', HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1', TOKENIZERS_PARALLELISM='false')
 
     def start(self, p, *args, **kw) -> subprocess.Popen:
         with open(self.home/'launchers.log', 'ab') as log:
-            l = subprocess.Popen([sys.executable, '-m', 'steer_nb.launch', 'run', str(p.dir), '--workers', '1', *args], env=self.env(), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, **kw)
+            l = subprocess.Popen([sys.executable, '-m', 'steer_nb.launch.cli', 'run', str(p.dir), '--workers', '1', *args], env=self.env(), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, **kw)
         self.did['launchers started'] += 1
         return l
 
@@ -65,7 +65,7 @@ class Soak:
 
     def busy(self, p) -> list:
         "The last claim of each run that is at work."
-        from steer_nb.launch_plan import claim_lines, states
+        from steer_nb.launch.plan import claim_lines, states
         rows = [claim_lines(p.folder(k)) for k, s in states(p).items() if s['status'] == 'running']
         return [r[-1] for r in rows if r and r[-1]['event'] == 'kernel']
 
@@ -91,7 +91,7 @@ class Soak:
     def damage(self, p) -> None:
         "Damage files of finished runs; each must be found and named, and deleting what is named must be the remedy."
         from steer_nb.core import SteerError, read_json
-        from steer_nb.launch_plan import read_plan, result_of, states
+        from steer_nb.launch.plan import read_plan, result_of, states
         from steer_nb.runs import check_run
         done = [k for k, s in states(p).items() if s['status'] == 'done']
         for k in self.rng.sample(done, min(len(done), 3)):
@@ -115,7 +115,7 @@ class Soak:
 
     def storm(self, p) -> None:
         "Run the plan while things are killed and damaged, for two thirds of the time; the rest is for what is left."
-        from steer_nb.launch_plan import counts, states
+        from steer_nb.launch.plan import counts, states
         began = time.time()
         fire, end = began + 40*self.minutes, began + 60*self.minutes
         target, last = self.rng.randint(1, 2), time.time()
@@ -144,7 +144,7 @@ class Soak:
 
     def failed(self, p, k) -> None:
         "A run may fail because its kernel was killed, or because too many processes died over it, and it must say so."
-        from steer_nb.launch_plan import result_of
+        from steer_nb.launch.plan import result_of
         r = result_of(p.folder(k))
         if r is None or r['status'] != 'failed' or (k, r.get('finished')) in self.seen: return
         self.seen.add((k, r.get('finished')))
@@ -212,7 +212,7 @@ class Soak:
         "Every run done, once; its parts those of the undisturbed run; nothing left."
         import pandas as pd
         from steer_nb.core import read_json, read_table
-        from steer_nb.launch_plan import claim_lines, states
+        from steer_nb.launch.plan import claim_lines, states
         from steer_nb.runs import check_run
         now = states(p)
         if rest := [k for k, s in now.items() if s['status'] != 'done']: self.wrong(f'{what}: {len(rest)} of {len(p)} runs were not done in time, e.g. {rest[0]}: {now[rest[0]]["status"]} {now[rest[0]].get("note") or ""}')
