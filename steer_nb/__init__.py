@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 _home = dict(
     SteerError='core', RunError='core',
-    load_model='models.loading', LM='models.loading', at_steps='models.loading', doctor='models.doctor',
+    load_model='models.loading', LM='models.lm', at_steps='models.lm', doctor='models.doctor',
     edit='models.edits', edited='models.engines',
     capture='models.tracing', moments='models.tracing', generate='models.tracing', logit_lens='models.tracing',
     load_task='data.benchmarks', task_names='data.benchmarks', items_table='data.choices', split_items='data.choices',

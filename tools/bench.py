@@ -1,9 +1,10 @@
 """Every bench notebook by itself, and all ratios in data/bench.json; the exit code says whether every bound holds.
 
-    python tools/bench.py             run them all, one after another (an hour or two on a quiet machine)
-    python tools/bench.py --stored    read the outputs that the notebooks hold, run nothing
-    python tools/bench.py 02_engines -p repetitions 2 --to trial.json     a trial of one
+python tools/bench.py             run them all, one after another (an hour or two on a quiet machine)
+python tools/bench.py --stored    read the outputs that the notebooks hold, run nothing
+python tools/bench.py 02_engines -p repetitions 2 --to trial.json     a trial of one
 """
+
 import sys
 from pathlib import Path
 
@@ -11,4 +12,5 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from steer_nb.dev.bench import main
 
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__':
+    sys.exit(main())

@@ -38,22 +38,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
-    "torch",
-    "numpy",
-    "pandas",
-    "scipy",
-    "sklearn",
-    "pyarrow",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "datasets",
-    "nnsight",
-    "peft",
-    "altair",
-    "yaml",
-    "tqdm",
-    "fastcore",
+    'torch',
+    'numpy',
+    'pandas',
+    'scipy',
+    'sklearn',
+    'pyarrow',
+    'transformers',
+    'tokenizers',
+    'safetensors',
+    'datasets',
+    'nnsight',
+    'peft',
+    'altair',
+    'yaml',
+    'tqdm',
+    'fastcore',
 }
 GIB = 2**30
 MEMORY = 12 * GIB  # that a mutant may take beyond what its parent has
@@ -61,10 +61,10 @@ LEAST_SECONDS = 30  # before a mutant counts as hanging
 
 # ---------------------------------------------------------------- the project
 
-EXPORT = re.compile(r"^\s*#\s*\|\s*export[is]?\s*$", re.M)
-DEFAULT_EXP = re.compile(r"^\s*#\s*\|\s*default_exp\s+(\S+)", re.M)
-NOT_RUN = re.compile(r"^\s*#\s*\|\s*(slow|gpu|eval:\s*false)\b", re.M)
-SKIP_EXEC = re.compile(r"^skip_exec:\s*true", re.M | re.I)
+EXPORT = re.compile(r'^\s*#\s*\|\s*export[is]?\s*$', re.M)
+DEFAULT_EXP = re.compile(r'^\s*#\s*\|\s*default_exp\s+(\S+)', re.M)
+NOT_RUN = re.compile(r'^\s*#\s*\|\s*(slow|gpu|eval:\s*false)\b', re.M)
+SKIP_EXEC = re.compile(r'^skip_exec:\s*true', re.M | re.I)
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Project:
 
     def module_file(self, module: str) -> Path:
         "The exported file of a module."
-        return self.lib.joinpath(*module.split(".")).with_suffix(".py")
+        return self.lib.joinpath(*module.split('.')).with_suffix('.py')
 
 
 def parsed(source: str):
@@ -117,7 +117,7 @@ def parsed(source: str):
 def imports_of(cells: dict, package: str, module: str) -> dict:
     "Full names of the modules that cells import, with the names taken from each."
     found = collections.defaultdict(set)
-    here = f"{package}.{module}".split(".")
+    here = f'{package}.{module}'.split('.')
     for source in cells.values():
         for node in ast.walk(parsed(source) or ast.Module([], [])):
             if isinstance(node, ast.Import):
@@ -125,21 +125,21 @@ def imports_of(cells: dict, package: str, module: str) -> dict:
                     found[a.name]
             elif isinstance(node, ast.ImportFrom):
                 base = here[: len(here) - node.level] if node.level else []
-                full = ".".join(base + ([node.module] if node.module else []))
+                full = '.'.join(base + ([node.module] if node.module else []))
                 for a in node.names:
                     found[full].add(a.name)
-                    found[f"{full}.{a.name}"]
+                    found[f'{full}.{a.name}']
     return dict(found)
 
 
 def read_notebook(path: Path, root: Path, package: str):
     "A library notebook, or None for another one."
     cells = {}
-    for i, c in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
-        source = "".join(c["source"])
-        if c["cell_type"] == "code":
+    for i, c in enumerate(json.loads(path.read_text(encoding='utf-8'))['cells']):
+        source = ''.join(c['source'])
+        if c['cell_type'] == 'code':
             cells[i] = source
-        elif SKIP_EXEC.search(source) and (c["cell_type"] == "raw" or i < 2):
+        elif SKIP_EXEC.search(source) and (c['cell_type'] == 'raw' or i < 2):
             return None
     module = next((m[1] for s in cells.values() if (m := DEFAULT_EXP.search(s))), None)
     if module is None:
@@ -150,27 +150,27 @@ def read_notebook(path: Path, root: Path, package: str):
 
 def read_project(root: Path) -> Project:
     "The project in a folder."
-    parser = configparser.ConfigParser(delimiters=["="], interpolation=None)
-    parser.read(root / "settings.ini", encoding="utf-8")
-    cfg = parser["DEFAULT"]
-    lib = root / cfg.get("lib_path", cfg["lib_name"])
-    paths = sorted((root / cfg.get("nbs_path", "nbs")).rglob("*.ipynb"))
-    hidden = [p for p in paths if any(x.startswith(".") for x in p.relative_to(root).parts)]
+    parser = configparser.ConfigParser(delimiters=['='], interpolation=None)
+    parser.read(root / 'settings.ini', encoding='utf-8')
+    cfg = parser['DEFAULT']
+    lib = root / cfg.get('lib_path', cfg['lib_name'])
+    paths = sorted((root / cfg.get('nbs_path', 'nbs')).rglob('*.ipynb'))
+    hidden = [p for p in paths if any(x.startswith('.') for x in p.relative_to(root).parts)]
     found = [read_notebook(p, root, lib.name) for p in paths if p not in hidden]
     notebooks = [n for n in found if n is not None]
-    return Project(root, lib.name, lib, cfg.get("tst_flags", "").split(), notebooks)
+    return Project(root, lib.name, lib, cfg.get('tst_flags', '').split(), notebooks)
 
 
 def room_of(module: str) -> str:
     "The first part of a module's path; `top` for a module in no room."
-    return module.split(".")[0] if "." in module else "top"
+    return module.split('.')[0] if '.' in module else 'top'
 
 
 def users_of(project: Project, owner: Notebook, name: str) -> list:
     "Library notebooks that import a module: those that name the function first, then small ones."
-    full = f"{project.package}.{owner.module}"
+    full = f'{project.package}.{owner.module}'
     used = [n for n in project.notebooks if n is not owner and full in n.imports]
-    top = name.split(".")[0]
+    top = name.split('.')[0]
     return sorted(used, key=lambda n: (top not in n.imports[full], n.size, n.name))
 
 
@@ -179,86 +179,86 @@ def users_of(project: Project, owner: Notebook, name: str) -> list:
 FAMILIES = [
     set(words.split())
     for words in (
-        "train val valid test fit select held",
-        "base tuned model lm other",
-        "pos neg",
-        "positive negative",
-        "right wrong",
-        "good bad",
-        "steered unsteered plain baseline control",
-        "real random shuffled null",
-        "layer depth block step stage",
-        "layers depths blocks steps",
-        "start stop end first last begin",
-        "a b",
-        "x y",
-        "i j",
-        "row col item cell",
-        "rows cols items cells",
-        "source target src dst clean corrupt",
-        "sources targets",
-        "mask keep valid",
-        "lo hi",
-        "low high lower upper",
-        "before after",
-        "left right",
-        "old new",
-        "own other",
-        "mine other",
-        "pre post mid",
-        "in out",
-        "enc dec",
-        "min max",
-        "prompt answer",
-        "question answer",
-        "gold got want",
-        "mlp attn",
-        "up down",
-        "mean std",
-        "head tail",
-        "p q",
-        "key value query",
-        "u v",
-        "add sub",
-        "raw unit resid",
-        "encoder decoder",
+        'train val valid test fit select held',
+        'base tuned model lm other',
+        'pos neg',
+        'positive negative',
+        'right wrong',
+        'good bad',
+        'steered unsteered plain baseline control',
+        'real random shuffled null',
+        'layer depth block step stage',
+        'layers depths blocks steps',
+        'start stop end first last begin',
+        'a b',
+        'x y',
+        'i j',
+        'row col item cell',
+        'rows cols items cells',
+        'source target src dst clean corrupt',
+        'sources targets',
+        'mask keep valid',
+        'lo hi',
+        'low high lower upper',
+        'before after',
+        'left right',
+        'old new',
+        'own other',
+        'mine other',
+        'pre post mid',
+        'in out',
+        'enc dec',
+        'min max',
+        'prompt answer',
+        'question answer',
+        'gold got want',
+        'mlp attn',
+        'up down',
+        'mean std',
+        'head tail',
+        'p q',
+        'key value query',
+        'u v',
+        'add sub',
+        'raw unit resid',
+        'encoder decoder',
     )
 ]
 MASKS = set(
     (
-        "mask masks keep valid ok used sel select done kept finite single wanted hit hits inside "
-        "seen correct chosen alive held real own ours mine good"
+        'mask masks keep valid ok used sel select done kept finite single wanted hit hits inside '
+        'seen correct chosen alive held real own ours mine good'
     ).split()
 )
-ORDERS = set(("order perm permutation rank ranks idx inverse back argsort shuffled at").split())
+ORDERS = set(('order perm permutation rank ranks idx inverse back argsort shuffled at').split())
 COUNTS = set(
-    ("i j k n m step steps depth layer layers rows count first last start stop at end").split()
+    ('i j k n m step steps depth layer layers rows count first last start stop at end').split()
 )
-INDEXES = set(("i j k t layer depth step stage block pos position start").split())
+INDEXES = set(('i j k t layer depth step stage block pos position start').split())
 QUIET_CALLS = set(
     (
-        "print say warn warning info debug error log progress tick suggest update display close "
-        "set_description filterwarnings simplefilter"
+        'print say warn warning info debug error log progress tick suggest update display close '
+        'set_description filterwarnings simplefilter'
     ).split()
 )
 QUIET_KEYWORDS = set(
     (
-        "desc title label name unit help doc msg message text contains seed width height indent "
-        "digits ndigits decimals timeout workers chunk rows size prefix suffix format fmt errors "
-        "encoding newline color colour dtype device sep end"
+        'desc title label name unit help doc msg message text contains seed width height indent '
+        'digits ndigits decimals timeout workers chunk rows size prefix suffix format fmt errors '
+        'encoding newline color colour dtype device sep end'
     ).split()
 )
 QUIET_FUNCTIONS = re.compile(
-    r"repr|__str__|progress|budget|html|chart|plot|show|display|describe|"
-    r"help|usage|^main$|default_rows|warn|_fmt|pretty|say$|message"
+    r'repr|__str__|progress|budget|html|chart|plot|show|display|describe|'
+    r'help|usage|^main$|default_rows|warn|_fmt|pretty|say$|message'
 )
 QUIET_TARGETS = re.compile(
-    r"(^|_)(budget|chunk|batch_tokens|batch_size|tick|bar|workers|timeout|eta|cost|desc|title|msg|"
-    r"message|note|why|text|hint)$"
+    r'(^|_)(budget|chunk|batch_tokens|batch_size|tick|bar|workers|timeout|eta|cost|desc|title|msg|'
+    r'message|note|why|text|hint)$'
 )
-ELSEWHERE = re.compile(r"cuda|\bmps\b|win32|darwin|os\.name")
-LIBRARIES = {"np", "torch", "pd", "F", "math", "nn", "plt", "alt", "os", "re", "json"}
-DANGER = re.compile(r"\b(rmtree|unlink|rmdir|os\.remove|os\.kill|killpg|scancel|os\.replace)\b")
+ELSEWHERE = re.compile(r'cuda|\bmps\b|win32|darwin|os\.name')
+LIBRARIES = {'np', 'torch', 'pd', 'F', 'math', 'nn', 'plt', 'alt', 'os', 're', 'json'}
+DANGER = re.compile(r'\b(rmtree|unlink|rmdir|os\.remove|os\.kill|killpg|scancel|os\.replace)\b')
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 SIMPLE = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
@@ -266,12 +266,12 @@ SIMPLE = (ast.Name, ast.Attribute, ast.Subscript, ast.Call)
 
 def words(name: str) -> list:
     "Parts of an identifier."
-    return [w for w in re.split(r"[_\d.]+", name.lower()) if w]
+    return [w for w in re.split(r'[_\d.]+', name.lower()) if w]
 
 
 def last_name(node) -> str:
     "The last part of a dotted name: `c` of `a.b.c`."
-    return getattr(node, "attr", None) or getattr(node, "id", "")
+    return getattr(node, 'attr', None) or getattr(node, 'id', '')
 
 
 class Cell:
@@ -299,7 +299,7 @@ class Cell:
 
     def closed(self, node) -> str:
         "The source of a node, in brackets if it needs them."
-        return self.text(node) if isinstance(node, SIMPLE) else f"({self.text(node)})"
+        return self.text(node) if isinstance(node, SIMPLE) else f'({self.text(node)})'
 
     def between(self, left, right, pattern: str, new: str):
         "Replace what matches between two nodes, such as an operator."
@@ -324,7 +324,7 @@ class Cell:
     def qualname(self, node) -> str:
         "Dotted name of the function or class around a node."
         around = [p.name for p in self.parents(node) if isinstance(p, (*FUNCTIONS, ast.ClassDef))]
-        return ".".join(reversed(around))
+        return '.'.join(reversed(around))
 
     def scope(self, node) -> dict:
         "Names bound at a node: name -> what bound it."
@@ -343,7 +343,7 @@ class Cell:
         for n in self.stores[function]:
             if n.id not in names and self.bound(n, node):
                 names[n.id] = n
-        return {k: v for k, v in names.items() if k not in ("self", "cls", "_")}
+        return {k: v for k, v in names.items() if k not in ('self', 'cls', '_')}
 
     def bound(self, store, use) -> bool:
         "Is a name that is stored in one place known in the other?"
@@ -384,15 +384,15 @@ class Vocabulary:
 
 def relatives(name: str, known) -> list:
     "Known names that differ from a name by one word of the same family, or by a number."
-    parts, found = re.split(r"([_.])", name), []
+    parts, found = re.split(r'([_.])', name), []
     for k, part in enumerate(parts):
         for family in FAMILIES:
             if part in family:
-                made = ("".join([*parts[:k], other, *parts[k + 1 :]]) for other in sorted(family))
+                made = (''.join([*parts[:k], other, *parts[k + 1 :]]) for other in sorted(family))
                 found += [n for n in made if n != name and n in known]
-    stem = name.rstrip("0123456789")
+    stem = name.rstrip('0123456789')
     if stem.isidentifier():
-        numbered = (n for n in known if n.rstrip("0123456789") == stem and n != name)
+        numbered = (n for n in known if n.rstrip('0123456789') == stem and n != name)
         found += sorted(numbered)
     return list(dict.fromkeys(found))
 
@@ -407,27 +407,27 @@ def rule(kind: str, *types):
 
     def register(f):
         "Keep it under its name."
-        RULES[f.__name__.replace("_", " ")] = (kind, types, f)
+        RULES[f.__name__.replace('_', ' ')] = (kind, types, f)
         return f
 
     return register
 
 
 COMPARED = {
-    ast.Lt: (r"<", ["<=", ">="]),
-    ast.LtE: (r"<=", ["<", ">"]),
-    ast.Gt: (r">", [">=", "<="]),
-    ast.GtE: (r">=", [">", "<"]),
-    ast.Eq: (r"==", ["!="]),
-    ast.NotEq: (r"!=", ["=="]),
-    ast.In: (r"\bin\b", ["not in"]),
-    ast.NotIn: (r"\bnot\s+in\b", ["in"]),
-    ast.Is: (r"\bis\b", ["is not"]),
-    ast.IsNot: (r"\bis\s+not\b", ["is"]),
+    ast.Lt: (r'<', ['<=', '>=']),
+    ast.LtE: (r'<=', ['<', '>']),
+    ast.Gt: (r'>', ['>=', '<=']),
+    ast.GtE: (r'>=', ['>', '<']),
+    ast.Eq: (r'==', ['!=']),
+    ast.NotEq: (r'!=', ['==']),
+    ast.In: (r'\bin\b', ['not in']),
+    ast.NotIn: (r'\bnot\s+in\b', ['in']),
+    ast.Is: (r'\bis\b', ['is not']),
+    ast.IsNot: (r'\bis\s+not\b', ['is']),
 }
 
 
-@rule("plain", ast.Compare)
+@rule('plain', ast.Compare)
 def comparison(cell, node, vocabulary):
     "`<` becomes `<=`, `in` becomes `not in`."
     sides = [node.left, *node.comparators]
@@ -447,66 +447,66 @@ def is_whole(cell, node) -> bool:
         return False
     if small(node, 20) or (isinstance(node, ast.Name) and COUNTS & set(words(node.id))):
         return True
-    return bool(re.search(r"\blen\(|\.shape\b|\.size\b|\.count\(|\bn_", cell.text(node)))
+    return bool(re.search(r'\blen\(|\.shape\b|\.size\b|\.count\(|\bn_', cell.text(node)))
 
 
 OPERATORS = {
-    ast.Add: (r"\+", "-"),
-    ast.Sub: (r"-", "+"),
-    ast.Mult: (r"\*", "/"),
-    ast.Div: (r"/", "*"),
-    ast.FloorDiv: (r"//", "%"),
-    ast.Mod: (r"%", "//"),
-    ast.Pow: (r"\*\*", "*"),
+    ast.Add: (r'\+', '-'),
+    ast.Sub: (r'-', '+'),
+    ast.Mult: (r'\*', '/'),
+    ast.Div: (r'/', '*'),
+    ast.FloorDiv: (r'//', '%'),
+    ast.Mod: (r'%', '//'),
+    ast.Pow: (r'\*\*', '*'),
 }
 SEQUENCES = (ast.JoinedStr, ast.List, ast.ListComp, ast.Tuple, ast.Dict, ast.Set, ast.Starred)
 TEXTUAL = re.compile(
-    r"path|folder|root|dir|home|file|dest|tmp|text|name|str|lines|prompt|join|repr|tokens|ids|list|"
-    r"sorted|html|words|suffix|prefix|body|head|keys"
+    r'path|folder|root|dir|home|file|dest|tmp|text|name|str|lines|prompt|join|repr|tokens|ids|list|'
+    r'sorted|html|words|suffix|prefix|body|head|keys'
 )
 
 
 def is_sequence(cell, node) -> bool:
     "Text, a list or a path, so that `+` and `/` do not count?"
-    if isinstance(node, SEQUENCES) or isinstance(getattr(node, "value", None), (str, bytes)):
+    if isinstance(node, SEQUENCES) or isinstance(getattr(node, 'value', None), (str, bytes)):
         return True
     if isinstance(node, ast.BinOp):
         return is_sequence(cell, node.left) or is_sequence(cell, node.right)
-    if isinstance(node, ast.Call) and last_name(node.func) in ("len", "sum", "int", "float"):
+    if isinstance(node, ast.Call) and last_name(node.func) in ('len', 'sum', 'int', 'float'):
         return False
     return bool(TEXTUAL.search(cell.text(node).lower())) and not isinstance(node, ast.Constant)
 
 
-@rule("plain", ast.BinOp)
+@rule('plain', ast.BinOp)
 def arithmetic(cell, node, vocabulary):
     "`+` becomes `-`, `*` becomes `/`."
     if type(node.op) in OPERATORS and not is_sequence(cell, node):
         yield from cell.between(node.left, node.right, *OPERATORS[type(node.op)])
 
 
-@rule("plain", ast.AugAssign)
+@rule('plain', ast.AugAssign)
 def update(cell, node, vocabulary):
     "`+=` becomes `-=` or `=`."
     if type(node.op) in OPERATORS and not is_sequence(cell, node.value):
         pattern, new = OPERATORS[type(node.op)]
-        yield from cell.between(node.target, node.value, pattern + "=", new + "=")
+        yield from cell.between(node.target, node.value, pattern + '=', new + '=')
         if isinstance(node.op, ast.Add):
-            yield from cell.between(node.target, node.value, pattern + "=", "=")
+            yield from cell.between(node.target, node.value, pattern + '=', '=')
 
 
 def small(node, most: int = 8) -> bool:
     "A small whole number?"
-    value = getattr(node, "value", None)
+    value = getattr(node, 'value', None)
     return isinstance(node, ast.Constant) and type(value) is int and abs(value) <= most
 
 
-@rule("plain", ast.Constant)
+@rule('plain', ast.Constant)
 def off_by_one(cell, node, vocabulary):
     "A small number in an index, slice, range, sum or comparison is one more or less."
     around = cell.parent.get(node)
     if not small(node):
         return
-    if isinstance(around, ast.Call) and last_name(around.func) not in ("range", "arange"):
+    if isinstance(around, ast.Call) and last_name(around.func) not in ('range', 'arange'):
         return
     counting = (ast.Add, ast.Sub, ast.FloorDiv)
     if isinstance(around, ast.BinOp) and not isinstance(around.op, counting):
@@ -520,19 +520,19 @@ def off_by_one(cell, node, vocabulary):
 
 UNLIKE = set(
     (
-        "self cls lm model tokenizer config cfg folder path file p run q spec df item cell name "
-        "kind key desc kwargs info meta args int str float bool list"
+        'self cls lm model tokenizer config cfg folder path file p run q spec df item cell name '
+        'kind key desc kwargs info meta args int str float bool list'
     ).split()
 )
 SYMMETRIC = set(
     (
-        "map filter max min maximum minimum isinstance getattr setattr hasattr isclose allclose "
-        "dict set lcm gcd equal array_equal print add logaddexp zip_longest issubclass"
+        'map filter max min maximum minimum isinstance getattr setattr hasattr isclose allclose '
+        'dict set lcm gcd equal array_equal print add logaddexp zip_longest issubclass'
     ).split()
 )
 
 
-@rule("plain", ast.Call)
+@rule('plain', ast.Call)
 def swapped_arguments(cell, node, vocabulary):
     "Two neighbouring arguments change places."
     if last_name(node.func) in SYMMETRIC:
@@ -540,7 +540,7 @@ def swapped_arguments(cell, node, vocabulary):
     scope = cell.scope(node)
     for left, right in zip(node.args, node.args[1:]):
         alike = may_stand_for(cell, left, right, scope)
-        if last_name(node.func) == "where":
+        if last_name(node.func) == 'where':
             alike = left is node.args[1]
         if alike and not isinstance(left, ast.Starred) and cell.text(left) != cell.text(right):
             (s1, e1), (s2, e2) = cell.span(left), cell.span(right)
@@ -564,23 +564,23 @@ def may_stand_for(cell, left, right, scope: dict) -> bool:
     return len(kinds) < 2 or kinds[0] == kinds[1]
 
 
-@rule("plain", ast.BoolOp)
+@rule('plain', ast.BoolOp)
 def and_or(cell, node, vocabulary):
     "`and` becomes `or`."
-    old, new = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
+    old, new = ('and', 'or') if isinstance(node.op, ast.And) else ('or', 'and')
     for left, right in zip(node.values, node.values[1:]):
-        yield from cell.between(left, right, rf"\b{old}\b", new)
+        yield from cell.between(left, right, rf'\b{old}\b', new)
 
 
-@rule("plain", ast.If, ast.IfExp)
+@rule('plain', ast.If, ast.IfExp)
 def negated_condition(cell, node, vocabulary):
     "The condition is turned round."
     swapped = isinstance(node.test, ast.Compare) and len(node.test.ops) == 1
     if not swapped and not isinstance(node.test, (ast.UnaryOp, ast.NamedExpr)):
-        yield from cell.whole(node.test, f"(not {cell.closed(node.test)})")
+        yield from cell.whole(node.test, f'(not {cell.closed(node.test)})')
 
 
-@rule("plain", ast.UnaryOp)
+@rule('plain', ast.UnaryOp)
 def dropped_not(cell, node, vocabulary):
     "`not x` becomes `x`."
     if isinstance(node.op, ast.Not):
@@ -588,33 +588,33 @@ def dropped_not(cell, node, vocabulary):
 
 
 COUSINS = dict(
-    min="max",
-    max="min",
-    mean="sum",
-    sum="mean",
-    any="all",
-    all="any",
-    argmax="argmin",
-    argmin="argmax",
-    floor="ceil",
-    ceil="floor",
-    maximum="minimum",
-    minimum="maximum",
-    nanmean="nansum",
-    nanmax="nanmin",
-    nanmin="nanmax",
-    std="var",
-    var="std",
-    startswith="endswith",
-    endswith="startswith",
-    cummax="cummin",
-    idxmax="idxmin",
-    intersection="union",
-    ffill="bfill",
+    min='max',
+    max='min',
+    mean='sum',
+    sum='mean',
+    any='all',
+    all='any',
+    argmax='argmin',
+    argmin='argmax',
+    floor='ceil',
+    ceil='floor',
+    maximum='minimum',
+    minimum='maximum',
+    nanmean='nansum',
+    nanmax='nanmin',
+    nanmin='nanmax',
+    std='var',
+    var='std',
+    startswith='endswith',
+    endswith='startswith',
+    cummax='cummin',
+    idxmax='idxmin',
+    intersection='union',
+    ffill='bfill',
 )
 
 
-@rule("plain", ast.Call)
+@rule('plain', ast.Call)
 def cousin(cell, node, vocabulary):
     "`min` becomes `max`, `mean` becomes `sum`."
     new = COUSINS.get(last_name(node.func))
@@ -622,7 +622,7 @@ def cousin(cell, node, vocabulary):
         return
     start, end = cell.span(node.func)
     if isinstance(node.func, ast.Name):
-        if new not in ("mean", "ceil", "floor"):
+        if new not in ('mean', 'ceil', 'floor'):
             yield start, end, new
     else:
         yield end - len(node.func.attr), end, new
@@ -630,19 +630,19 @@ def cousin(cell, node, vocabulary):
 
 BY_AXIS = set(
     (
-        "mean sum norm argmax argmin softmax log_softmax cumsum std var all any max min logsumexp "
-        "unsqueeze squeeze flip sort argsort median prod amax amin size roll"
+        'mean sum norm argmax argmin softmax log_softmax cumsum std var all any max min logsumexp '
+        'unsqueeze squeeze flip sort argsort median prod amax amin size roll'
     ).split()
 )
-JOINS = {"cat", "stack", "concatenate", "take", "repeat", "roll", "softmax", "log_softmax", "flip"}
-OTHER_AXIS = {"0": "-1", "1": "0", "-1": "0", "-2": "-1", "2": "1", "(0, 1)": "0"}
+JOINS = {'cat', 'stack', 'concatenate', 'take', 'repeat', 'roll', 'softmax', 'log_softmax', 'flip'}
+OTHER_AXIS = {'0': '-1', '1': '0', '-1': '0', '-2': '-1', '2': '1', '(0, 1)': '0'}
 
 
-@rule("plain", ast.Call)
+@rule('plain', ast.Call)
 def axis(cell, node, vocabulary):
     "Another axis."
-    found = [k.value for k in node.keywords if k.arg in ("axis", "dim")]
-    library = last_name(getattr(node.func, "value", None)) in LIBRARIES
+    found = [k.value for k in node.keywords if k.arg in ('axis', 'dim')]
+    library = last_name(getattr(node.func, 'value', None)) in LIBRARIES
     if isinstance(node.func, ast.Attribute) and last_name(node.func) in BY_AXIS and not library:
         found += node.args[:1]
     if library and last_name(node.func) in JOINS:
@@ -655,19 +655,19 @@ def axis(cell, node, vocabulary):
 
 IDLE_FLAGS = set(
     (
-        "exist_ok parents ignore_errors ignore_index copy inplace frozen leave flush text check "
-        "capture_output daemon missing_ok start_new_session shell eq repr ensure_ascii quiet "
-        "use_cache trust_remote_code strict verbose non_blocking weights_only kw_only sort "
-        "observed local_files_only low_cpu_mem_usage universal_newlines"
+        'exist_ok parents ignore_errors ignore_index copy inplace frozen leave flush text check '
+        'capture_output daemon missing_ok start_new_session shell eq repr ensure_ascii quiet '
+        'use_cache trust_remote_code strict verbose non_blocking weights_only kw_only sort '
+        'observed local_files_only low_cpu_mem_usage universal_newlines'
     ).split()
 )
 
 
-@rule("plain", ast.keyword, ast.arguments)
+@rule('plain', ast.keyword, ast.arguments)
 def flag(cell, node, vocabulary):
     "True becomes False, where it is a default or is handed on."
     if isinstance(node, ast.keyword):
-        pairs = [(node.arg or "", node.value)]
+        pairs = [(node.arg or '', node.value)]
     else:
         plain = [*node.posonlyargs, *node.args]
         pairs = list(zip(plain[len(plain) - len(node.defaults) :], node.defaults))
@@ -689,18 +689,18 @@ def same_kind(cell, node, scope: dict) -> list:
             if isinstance(o, ast.arg)
             and o.annotation is not None
             and cell.text(o.annotation) == kind
-            and kind not in ("bool", "str")
+            and kind not in ('bool', 'str')
         ]
     around = cell.parent.get(bound)
     if isinstance(around, ast.Tuple):
         by = cell.parent.get(around)
-        said = cell.text(getattr(by, "iter", None) or getattr(by, "value", None) or around)
-        if not re.search(r"\.items\(|enumerate\(", said) and not isinstance(by, ast.Tuple):
+        said = cell.text(getattr(by, 'iter', None) or getattr(by, 'value', None) or around)
+        if not re.search(r'\.items\(|enumerate\(', said) and not isinstance(by, ast.Tuple):
             found += [n.id for n in around.elts if isinstance(n, ast.Name)]
     return [n for n in dict.fromkeys(found) if n != node.id and n in scope]
 
 
-@rule("semantic", ast.Name)
+@rule('semantic', ast.Name)
 def wrong_input(cell, node, vocabulary):
     "Another name of the same kind."
     around = cell.parent.get(node)
@@ -714,10 +714,10 @@ def wrong_input(cell, node, vocabulary):
             yield from cell.whole(node, new)
 
 
-@rule("semantic", ast.Attribute)
+@rule('semantic', ast.Attribute)
 def wrong_attribute(cell, node, vocabulary):
     "Another attribute of the same kind."
-    called = getattr(cell.parent.get(node), "func", None) is node
+    called = getattr(cell.parent.get(node), 'func', None) is node
     if called or not isinstance(node.ctx, ast.Load) or last_name(node.value) in LIBRARIES:
         return
     end = cell.span(node)[1]
@@ -725,13 +725,13 @@ def wrong_attribute(cell, node, vocabulary):
         yield end - len(node.attr.encode()), end, new
 
 
-@rule("semantic", ast.Constant)
+@rule('semantic', ast.Constant)
 def wrong_key(cell, node, vocabulary):
     "Another word of the same kind, where it is a key, compared or handed on."
     around = cell.parent.get(node)
     if isinstance(around, (ast.Tuple, ast.List)):
         around = cell.parent.get(around)
-    if not isinstance(node.value, str) or " " in node.value:
+    if not isinstance(node.value, str) or ' ' in node.value:
         return
     if isinstance(around, (ast.Subscript, ast.Compare, ast.Call, ast.keyword)):
         if len(cell.text(node)) == len(node.value) + 2:
@@ -739,19 +739,19 @@ def wrong_key(cell, node, vocabulary):
                 yield from cell.whole(node, repr(new))
 
 
-@rule("semantic", ast.Call)
+@rule('semantic', ast.Call)
 def swapped_keywords(cell, node, vocabulary):
     "Two neighbouring keyword arguments get each other's value."
     for left, right in zip(node.keywords, node.keywords[1:]):
         both = isinstance(left.value, SIMPLE) and isinstance(right.value, SIMPLE)
-        family = relatives(left.arg or "", {right.arg or ""})
+        family = relatives(left.arg or '', {right.arg or ''})
         if both and family and cell.text(left.value) != cell.text(right.value):
             (s1, e1), (s2, e2) = cell.span(left.value), cell.span(right.value)
             middle = cell.bytes[e1:s2].decode()
             yield s1, e2, cell.text(right.value) + middle + cell.text(left.value)
 
 
-@rule("semantic", ast.Tuple)
+@rule('semantic', ast.Tuple)
 def swapped_pair(cell, node, vocabulary):
     "Two things change places in an unpacking, an index or a result."
     around = cell.parent.get(node)
@@ -762,7 +762,7 @@ def swapped_pair(cell, node, vocabulary):
     left, right = node.elts
     said = cell.text(around)
     simple = all(isinstance(e, (ast.Name, ast.Attribute, ast.Subscript)) for e in node.elts)
-    if simple and not re.search(r"\.items\(|enumerate\(|, *_\b|\b_ *,", said.split("\n")[0]):
+    if simple and not re.search(r'\.items\(|enumerate\(|, *_\b|\b_ *,', said.split('\n')[0]):
         (s1, e1), (s2, e2) = cell.span(left), cell.span(right)
         middle = cell.bytes[e1:s2].decode()
         yield s1, e2, cell.text(right) + middle + cell.text(left)
@@ -777,7 +777,7 @@ def is_mask(cell, node) -> bool:
     return isinstance(node, (ast.Name, ast.Attribute)) and bool(MASKS & set(words(last_name(node))))
 
 
-@rule("semantic", ast.Subscript, ast.BinOp, ast.UnaryOp)
+@rule('semantic', ast.Subscript, ast.BinOp, ast.UnaryOp)
 def dropped_mask(cell, node, vocabulary):
     "`x[mask]` and `x * mask` become `x`; `~mask` becomes `mask`; `a & b` becomes one of them."
     if isinstance(node, ast.Subscript):
@@ -795,20 +795,20 @@ def dropped_mask(cell, node, vocabulary):
             yield from cell.whole(node, cell.closed(node.right))
 
 
-@rule("semantic", ast.keyword)
+@rule('semantic', ast.keyword)
 def dropped_option(cell, node, vocabulary):
     "A mask, weight or condition that is handed on is left out."
-    names = ("mask", "attention_mask", "where", "weights", "weight", "edits", "key", "positions")
+    names = ('mask', 'attention_mask', 'where', 'weights', 'weight', 'edits', 'key', 'positions')
     if node.arg in names and not isinstance(node.value, ast.Constant):
-        yield from cell.whole(node.value, "None" if node.arg != "edits" else "()")
+        yield from cell.whole(node.value, 'None' if node.arg != 'edits' else '()')
 
 
-@rule("semantic", ast.comprehension)
+@rule('semantic', ast.comprehension)
 def dropped_filter(cell, node, vocabulary):
     "`for x in xs if ok` loses its condition."
     for condition in node.ifs:
         if not any(isinstance(n, ast.NamedExpr) for n in ast.walk(condition)):
-            yield from cell.whole(condition, "True")
+            yield from cell.whole(condition, 'True')
 
 
 def is_index(node) -> bool:
@@ -816,16 +816,16 @@ def is_index(node) -> bool:
     return isinstance(node, ast.Name) and bool(words(node.id)) and words(node.id)[-1] in INDEXES
 
 
-@rule("semantic", ast.Subscript)
+@rule('semantic', ast.Subscript)
 def wrong_index(cell, node, vocabulary):
     "`x[i]` becomes `x[i - 1]`, `[0]` becomes `[-1]`, `[:k]` becomes `[k:]`."
     many = isinstance(node.slice, ast.Tuple)
     for part in node.slice.elts if many else [node.slice]:
-        text = cell.text(part) if not isinstance(part, ast.Slice) else ""
+        text = cell.text(part) if not isinstance(part, ast.Slice) else ''
         if is_index(part):
-            yield from cell.whole(part, f"{text} - 1")
-        elif text in ("0", "1", "-1", "2", "-2"):
-            new = {"0": "-1", "-1": "0", "1": "0", "2": "1", "-2": "-1"}[text]
+            yield from cell.whole(part, f'{text} - 1')
+        elif text in ('0', '1', '-1', '2', '-2'):
+            new = {'0': '-1', '-1': '0', '1': '0', '2': '1', '-2': '-1'}[text]
             yield from cell.whole(part, new)
         elif isinstance(part, ast.Slice) and part.step is None:
             yield from turned_slice(cell, part)
@@ -835,18 +835,18 @@ def turned_slice(cell, node):
     "`[:k]` becomes `[k:]` and the other way round."
     low, high = node.lower, node.upper
     if low is None and high is not None and not isinstance(high, ast.Constant):
-        yield from cell.whole(node, f"{cell.closed(high)}:")
+        yield from cell.whole(node, f'{cell.closed(high)}:')
     elif high is None and low is not None and not isinstance(low, ast.UnaryOp):
-        yield from cell.whole(node, f":{cell.closed(low)}")
+        yield from cell.whole(node, f':{cell.closed(low)}')
 
 
-@rule("semantic", ast.Subscript)
+@rule('semantic', ast.Subscript)
 def dropped_order(cell, node, vocabulary):
     "`x[order]` and `x[::-1]` become `x`."
     if not isinstance(node.ctx, ast.Load):
         return
     part = node.slice
-    turned = isinstance(part, ast.Slice) and part.step is not None and cell.text(part.step) == "-1"
+    turned = isinstance(part, ast.Slice) and part.step is not None and cell.text(part.step) == '-1'
     named = isinstance(part, ast.Name) and ORDERS & set(words(part.id))
     if turned or named:
         yield from cell.whole(node, cell.text(node.value))
@@ -854,22 +854,22 @@ def dropped_order(cell, node, vocabulary):
 
 DROPPED = set(
     (
-        "abs exp log sqrt masked_fill where dropna clip clamp sort_values flip cumsum square "
-        "drop_duplicates sort_index fillna log_softmax softmax normalize strip argsort cumprod "
-        "triu tril"
+        'abs exp log sqrt masked_fill where dropna clip clamp sort_values flip cumsum square '
+        'drop_duplicates sort_index fillna log_softmax softmax normalize strip argsort cumprod '
+        'triu tril'
     ).split()
 )
 
 
-@rule("semantic", ast.Call)
+@rule('semantic', ast.Call)
 def dropped_call(cell, node, vocabulary):
     "A step on the way is left out: `.abs()`, `sorted`, `.masked_fill(...)`, `np.sqrt`."
     name = last_name(node.func)
-    if isinstance(node.func, ast.Name) and name in ("sorted", "reversed", "abs") and node.args:
+    if isinstance(node.func, ast.Name) and name in ('sorted', 'reversed', 'abs') and node.args:
         said = cell.text(node.args[0])
-        if isinstance(node.args[0], ast.GeneratorExp) and not said.startswith("("):
-            said = f"({said})"
-        yield from cell.whole(node, said if name == "abs" else f"list({said})")
+        if isinstance(node.args[0], ast.GeneratorExp) and not said.startswith('('):
+            said = f'({said})'
+        yield from cell.whole(node, said if name == 'abs' else f'list({said})')
     elif isinstance(node.func, ast.Attribute) and name in DROPPED:
         library = last_name(node.func.value) in LIBRARIES
         if not library:
@@ -878,20 +878,20 @@ def dropped_call(cell, node, vocabulary):
             yield from cell.whole(node, cell.closed(node.args[0]))
 
 
-@rule("semantic", ast.UnaryOp)
+@rule('semantic', ast.UnaryOp)
 def dropped_sign(cell, node, vocabulary):
     "`-x` becomes `x`."
     if isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
         yield from cell.whole(node, cell.closed(node.operand))
 
 
-@rule("semantic", ast.keyword)
+@rule('semantic', ast.keyword)
 def freedom(cell, node, vocabulary):
     "Another `ddof`, or a dimension that is not kept."
-    if node.arg in ("ddof", "correction") and small(node.value):
+    if node.arg in ('ddof', 'correction') and small(node.value):
         yield from cell.whole(node.value, str(1 - min(node.value.value, 1)))
-    elif node.arg in ("unbiased", "keepdim", "keepdims") and cell.text(node.value) == "True":
-        yield from cell.whole(node.value, "False")
+    elif node.arg in ('unbiased', 'keepdim', 'keepdims') and cell.text(node.value) == 'True':
+        yield from cell.whole(node.value, 'False')
 
 
 # ---------------------------------------------------------------- candidates
@@ -914,9 +914,9 @@ class Mutant:
     new: str
     before: str  # the line before
     after: str  # and after the change
-    verdict: str = ""
-    killer: str = ""  # the notebook that noticed
-    reason: str = ""  # the last line of its error
+    verdict: str = ''
+    killer: str = ''  # the notebook that noticed
+    reason: str = ''  # the last line of its error
     seconds: float = 0.0
 
     @property
@@ -935,7 +935,7 @@ def is_quiet_call(node) -> bool:
     if not isinstance(node, ast.Call):
         return False
     name = last_name(node.func)
-    return name in QUIET_CALLS or name.endswith(("Error", "Warning", "progress"))
+    return name in QUIET_CALLS or name.endswith(('Error', 'Warning', 'progress'))
 
 
 def is_idle(cell, node) -> bool:
@@ -961,7 +961,7 @@ def is_idle(cell, node) -> bool:
 
 
 IDLE = (ast.Raise, ast.Assert, ast.Import, ast.ImportFrom, ast.JoinedStr, ast.Global)
-UNSEEN = {"annotation", "returns", "decorator_list", "type_params"}
+UNSEEN = {'annotation', 'returns', 'decorator_list', 'type_params'}
 
 
 def places(cell, node):
@@ -978,9 +978,9 @@ def places(cell, node):
 
 def line_of(raw: bytes, start: int) -> tuple:
     "Number and text of the line at a byte."
-    first = raw.rfind(b"\n", 0, start) + 1
-    last = raw.find(b"\n", start)
-    return raw.count(b"\n", 0, start) + 1, raw[first : last if last >= 0 else None].decode().strip()
+    first = raw.rfind(b'\n', 0, start) + 1
+    last = raw.find(b'\n', start)
+    return raw.count(b'\n', 0, start) + 1, raw[first : last if last >= 0 else None].decode().strip()
 
 
 def cell_mutants(notebook: Notebook, i: int, source: str, tree, vocabulary) -> list:
@@ -1008,7 +1008,7 @@ def cell_mutants(notebook: Notebook, i: int, source: str, tree, vocabulary) -> l
                     old,
                     new,
                     before,
-                    "",
+                    '',
                 )
                 m.after = line_of(m.apply(source).encode(), start)[1]
                 if old != new:
@@ -1021,14 +1021,14 @@ def loose(node) -> str:
     node = copy.deepcopy(node)
     for n in ast.walk(node):
         if isinstance(n, ast.ImportFrom):
-            n.module, n.level = "", 0
+            n.module, n.level = '', 0
     return ast.dump(node)
 
 
 def statement_span(cell: Cell, node) -> tuple:
     "Where a statement starts and ends, decorators included."
     start, end = cell.span(node)
-    if getattr(node, "decorator_list", None):
+    if getattr(node, 'decorator_list', None):
         start = cell.starts[node.decorator_list[0].lineno - 1]
     return start, end
 
@@ -1052,7 +1052,7 @@ def mutated_module(text: str, source: str, changed: str):
         n
         for n in module.tree.body
         if type(n) is type(old.tree.body[which])
-        and getattr(n, "name", "") == getattr(old.tree.body[which], "name", "")
+        and getattr(n, 'name', '') == getattr(old.tree.body[which], 'name', '')
         and loose(n) == wanted
     ]
     if len(there) != 1:
@@ -1065,16 +1065,16 @@ def mutated_module(text: str, source: str, changed: str):
 def chosen_notebooks(project: Project, modules: list) -> list:
     "Notebooks of the modules asked for; without a wish, all but those that draw."
     if not modules:
-        return [n for n in project.notebooks if not re.search(r"plot|chart", n.module)]
-    wanted = [m.strip(".").replace("/", ".") for m in modules]
-    wanted = [m.removeprefix(f"{project.package}.") for m in wanted]
+        return [n for n in project.notebooks if not re.search(r'plot|chart', n.module)]
+    wanted = [m.strip('.').replace('/', '.') for m in modules]
+    wanted = [m.removeprefix(f'{project.package}.') for m in wanted]
     for w in wanted:
-        if not any(f"{n.module}.".startswith(f"{w}.") for n in project.notebooks):
+        if not any(f'{n.module}.'.startswith(f'{w}.') for n in project.notebooks):
             sys.exit(
-                f"no library module {w!r}; rooms and modules: "
-                + ", ".join(sorted({n.module.split(".")[0] for n in project.notebooks}))
+                f'no library module {w!r}; rooms and modules: '
+                + ', '.join(sorted({n.module.split('.')[0] for n in project.notebooks}))
             )
-    return [n for n in project.notebooks if any(f"{n.module}.".startswith(f"{w}.") for w in wanted)]
+    return [n for n in project.notebooks if any(f'{n.module}.'.startswith(f'{w}.') for w in wanted)]
 
 
 def candidates(notebooks: list) -> dict:
@@ -1116,7 +1116,7 @@ class Lottery:
             room = min(rooms, key=lambda r: (self.taken[r], r))
             here = sorted(m for m in self.left if room_of(m) == room)
             module = self.rng.choices(here, [self.sizes[m] for m in here])[0]
-            kind = min(("plain", "semantic"), key=lambda k: kinds[room, k])
+            kind = min(('plain', 'semantic'), key=lambda k: kinds[room, k])
             m = self.pick(module, kind) or self.pick(module, None)
             if m is None:
                 del self.left[module]
@@ -1148,7 +1148,7 @@ class Lottery:
         "Is it Python, another program, and is the cell in the exported module too?"
         if m.module not in self.texts:
             file = self.project.module_file(m.module)
-            self.texts[m.module] = file.read_text(encoding="utf-8") if file.is_file() else ""
+            self.texts[m.module] = file.read_text(encoding='utf-8') if file.is_file() else ''
         source = self.cells[m.notebook][m.cell]
         made = parsed(m.apply(source))
         if made is None or ast.dump(made) == ast.dump(ast.parse(source)):
@@ -1175,7 +1175,7 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module) -> None:
         "Run the text."
-        exec(compile(self.text, self.file, "exec", dont_inherit=True), module.__dict__)
+        exec(compile(self.text, self.file, 'exec', dont_inherit=True), module.__dict__)
 
     def get_source(self, name) -> str:
         "The text."
@@ -1185,7 +1185,7 @@ class Replaced(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 class Guard:
     "Keeps a mutant from deleting, writing or killing what is not its own: an audit hook."
 
-    removes = {"os.remove": 1, "os.rmdir": 1, "shutil.rmtree": 1, "os.rename": 2, "os.truncate": 1}
+    removes = {'os.remove': 1, 'os.rmdir': 1, 'shutil.rmtree': 1, 'os.rename': 2, 'os.truncate': 1}
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
     def __init__(self, own: str, kept: list, pid: int):
@@ -1195,19 +1195,19 @@ class Guard:
 
     def __call__(self, event: str, args: tuple) -> None:
         "Refuse, or say nothing."
-        if event == "open":
+        if event == 'open':
             if args[2] & self.writing and isinstance(args[0], (str, bytes)):
                 path = self.real(args[0])
                 if any(self.inside(path, k) for k in self.kept) and not self.inside(path, self.own):
-                    raise PermissionError(f"a mutant may not write {path}")
+                    raise PermissionError(f'a mutant may not write {path}')
         elif event in self.removes:
             n = self.removes[event]
             for k, path in enumerate(args[:n]):
                 where = args[n + k] if len(args) > n + k and isinstance(args[n + k], int) else -1
                 if not isinstance(path, int) and not self.inside(self.real(path, where), self.own):
-                    raise PermissionError(f"a mutant may not remove {path!r}")
-        elif event in ("os.kill", "os.killpg") and args[1] and not self.is_child(args[0]):
-            raise PermissionError(f"a mutant may not kill {args[0]}")
+                    raise PermissionError(f'a mutant may not remove {path!r}')
+        elif event in ('os.kill', 'os.killpg') and args[1] and not self.is_child(args[0]):
+            raise PermissionError(f'a mutant may not kill {args[0]}')
 
     @staticmethod
     def inside(path: str, folder: str) -> bool:
@@ -1219,19 +1219,19 @@ class Guard:
         "The real path, given one that may be relative to an open folder."
         path = os.fsdecode(path)
         if folder >= 0:
-            path = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
-        return os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
+            path = os.path.join(os.readlink(f'/proc/self/fd/{folder}'), path)
+        return os.path.join(os.path.realpath(os.path.dirname(path) or '.'), os.path.basename(path))
 
     def is_child(self, pid: int) -> bool:
         "Did the run start this process?"
         if pid <= 1:
             return False
         with contextlib.suppress(OSError):
-            if f"MUTANT_HOME={self.own}".encode() in Path(f"/proc/{pid}/environ").read_bytes():
+            if f'MUTANT_HOME={self.own}'.encode() in Path(f'/proc/{pid}/environ').read_bytes():
                 return True
         while pid > 1 and pid != self.pid:
             try:
-                pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                pid = int(Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[1])
             except OSError:
                 return True  # gone: killing it does nothing
         return pid == self.pid
@@ -1239,9 +1239,9 @@ class Guard:
 
 def install(spec: dict) -> None:
     "Put the mutant and the guard into this process."
-    if spec.get("module"):
-        sys.meta_path.insert(0, Replaced(spec["module"], spec["file"], spec["text"]))
-    sys.addaudithook(Guard(spec["own"], spec["kept"], spec["pid"]))
+    if spec.get('module'):
+        sys.meta_path.insert(0, Replaced(spec['module'], spec['file'], spec['text']))
+    sys.addaudithook(Guard(spec['own'], spec['kept'], spec['pid']))
 
 
 SITE = """import importlib.util, json
@@ -1258,16 +1258,16 @@ def child_environment(folder: Path, root: Path) -> None:
     own = {
         k: folder / v
         for k, v in dict(
-            TMPDIR="tmp", IPYTHONDIR="ipython", MUTANT_SITE="site", JUPYTER_RUNTIME_DIR="runtime"
+            TMPDIR='tmp', IPYTHONDIR='ipython', MUTANT_SITE='site', JUPYTER_RUNTIME_DIR='runtime'
         ).items()
     }
     for path in own.values():
         path.mkdir(exist_ok=True)
     os.environ.update({k: str(v) for k, v in own.items()})
-    os.environ.pop("STEER_HOME", None)
-    old = [p for p in [os.environ.get("PYTHONPATH")] if p]
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(own["MUTANT_SITE"]), str(root), *old])
-    os.environ["MUTANT_HOME"] = os.path.realpath(folder)
+    os.environ.pop('STEER_HOME', None)
+    old = [p for p in [os.environ.get('PYTHONPATH')] if p]
+    os.environ['PYTHONPATH'] = os.pathsep.join([str(own['MUTANT_SITE']), str(root), *old])
+    os.environ['MUTANT_HOME'] = os.path.realpath(folder)
     tempfile.tempdir = None
 
 
@@ -1281,20 +1281,20 @@ def limit_memory() -> None:
 def child(project: Project, notebook: Notebook, mutant, folder: Path) -> bool:
     "Run a notebook the way nbdev_test does, with a mutant or none; True if it passes."
     child_environment(folder, project.root)
-    cache = os.environ.get("STEER_CACHE") or Path("~/.cache/steer_nb").expanduser()
+    cache = os.environ.get('STEER_CACHE') or Path('~/.cache/steer_nb').expanduser()
     spec = dict(own=str(folder), kept=[str(project.root), str(cache)], pid=os.getpid())
     changed = {}
     if mutant is not None:
         owner = next(n for n in project.notebooks if n.name == mutant.notebook)
         source = owner.cells[mutant.cell]
         file = project.module_file(mutant.module)
-        text = mutated_module(file.read_text(encoding="utf-8"), source, mutant.apply(source))
-        spec |= dict(module=f"{project.package}.{mutant.module}", file=str(file), text=text)
+        text = mutated_module(file.read_text(encoding='utf-8'), source, mutant.apply(source))
+        spec |= dict(module=f'{project.package}.{mutant.module}', file=str(file), text=text)
         if owner.name == notebook.name:
             changed[mutant.cell] = mutant.apply(source)
-    (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-    site = SITE.format(script=str(Path(__file__).resolve()), spec=str(folder / "spec.json"))
-    (folder / "site" / "sitecustomize.py").write_text(site, encoding="utf-8")
+    (folder / 'spec.json').write_text(json.dumps(spec), encoding='utf-8')
+    site = SITE.format(script=str(Path(__file__).resolve()), spec=str(folder / 'spec.json'))
+    (folder / 'site' / 'sitecustomize.py').write_text(site, encoding='utf-8')
     sys.dont_write_bytecode = True
     limit_memory()
     install(spec)
@@ -1305,8 +1305,8 @@ def test_notebook(project: Project, notebook: Notebook, changed: dict) -> bool:
     "nbdev's own test of a notebook, some of whose cells are changed."
     import nbdev.test
 
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+    if 'torch' in sys.modules:
+        sys.modules['torch'].set_num_threads(1)
     original = nbdev.test.NBProcessor
 
     def processor(path, **options):
@@ -1330,7 +1330,7 @@ class Outcome:
 
     end: str
     seconds: float
-    reason: str = ""
+    reason: str = ''
 
 
 class Run:
@@ -1353,15 +1353,15 @@ class Run:
         try:
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            log = os.open(self.folder / "log", os.O_WRONLY | os.O_CREAT)
+            log = os.open(self.folder / 'log', os.O_WRONLY | os.O_CREAT)
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(log, 1)
             os.dup2(log, 2)
             if child(project, self.notebook, mutant, self.folder):
-                (self.folder / "passed").touch()
+                (self.folder / 'passed').touch()
                 code = 0
         except BaseException:
-            os.write(2, traceback.format_exc().encode(errors="replace"))
+            os.write(2, traceback.format_exc().encode(errors='replace'))
         finally:
             os._exit(code)
 
@@ -1380,23 +1380,23 @@ class Run:
             return None
         if pid == 0:
             self.kill()
-            outcome = Outcome("timeout", seconds, f"no end after {seconds:.0f} s")
+            outcome = Outcome('timeout', seconds, f'no end after {seconds:.0f} s')
         else:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)  # what it left behind
-            passed = status == 0 and (self.folder / "passed").exists()
-            outcome = Outcome("passed" if passed else "failed", seconds, self.reason(status))
+            passed = status == 0 and (self.folder / 'passed').exists()
+            outcome = Outcome('passed' if passed else 'failed', seconds, self.reason(status))
         shutil.rmtree(self.folder, ignore_errors=True)
         return outcome
 
     def reason(self, status: int) -> str:
         "The last line of what it wrote, or the signal that ended it."
         if os.WIFSIGNALED(status):
-            return f"signal {os.WTERMSIG(status)}"
+            return f'signal {os.WTERMSIG(status)}'
         with contextlib.suppress(OSError):
-            lines = (self.folder / "log").read_text(errors="replace").strip().splitlines()
-            return lines[-1][:200] if lines else ""
-        return ""
+            lines = (self.folder / 'log').read_text(errors='replace').strip().splitlines()
+            return lines[-1][:200] if lines else ''
+        return ''
 
 
 class Trial:
@@ -1412,8 +1412,8 @@ class Trial:
         "The unmutated notebook, run once."
         if notebook.name not in self.known:
             got = yield notebook, None, max(120.0, 3 * self.args.timeout)
-            if notebook.name not in self.known and got.end != "passed":
-                print(f"        {notebook.name} fails unmutated, left out: {got.reason}")
+            if notebook.name not in self.known and got.end != 'passed':
+                print(f'        {notebook.name} fails unmutated, left out: {got.reason}')
             self.known[notebook.name] = got
         return self.known[notebook.name]
 
@@ -1424,26 +1424,26 @@ class Trial:
             if tried > self.args.users:
                 break
             base = yield from self.baseline(notebook)
-            if base.end != "passed":
+            if base.end != 'passed':
                 if notebook is owner:
-                    m.verdict, m.reason = "excluded", base.reason
+                    m.verdict, m.reason = 'excluded', base.reason
                     return
                 continue
             tried += 1
             limit = min(self.args.timeout, max(LEAST_SECONDS, 5 * base.seconds))
             got = yield notebook, m, max(limit, 2 * base.seconds)
             m.seconds += got.seconds
-            if got.end != "passed":
+            if got.end != 'passed':
                 m.killer, m.reason = notebook.name, got.reason
                 m.verdict = (
-                    "timeout"
-                    if got.end == "timeout"
-                    else "killed by owner"
+                    'timeout'
+                    if got.end == 'timeout'
+                    else 'killed by owner'
                     if notebook is owner
-                    else "killed by user"
+                    else 'killed by user'
                 )
                 return
-        m.verdict = "survived"
+        m.verdict = 'survived'
 
     def run(self, mutants: list) -> None:
         "Judge them all, some at a time."
@@ -1474,7 +1474,7 @@ class Trial:
                 notebook, mutant, limit = judging.send(self.known[notebook.name])
         except StopIteration:
             m.seconds = round(m.seconds, 1)
-            print(f"{i:4d}  {told(m)}  {m.seconds:.1f} s", flush=True)
+            print(f'{i:4d}  {told(m)}  {m.seconds:.1f} s', flush=True)
             self.save()
             return
         self.count += 1
@@ -1484,37 +1484,37 @@ class Trial:
 
 def short(text: str, most: int = 60) -> str:
     "Text on one line."
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+    text = ' '.join(text.split())
+    return text if len(text) <= most else text[: most - 1] + '…'
 
 
 def told(m: Mutant) -> str:
     "A mutant in a line."
-    verdict = f"{m.verdict:15s}  " if m.verdict else ""
-    what = f"{short(m.old) or '(nothing)'} -> {short(m.new) or '(nothing)'}"
-    return f"{verdict}{m.module}:{m.function}  [{m.kind}: {m.op}]  {what}"
+    verdict = f'{m.verdict:15s}  ' if m.verdict else ''
+    what = f'{short(m.old) or "(nothing)"} -> {short(m.new) or "(nothing)"}'
+    return f'{verdict}{m.module}:{m.function}  [{m.kind}: {m.op}]  {what}'
 
 
 def preload(notebooks: list) -> None:
     "Import the big packages that notebooks use, once, so that each child starts with them."
     import nbdev.test  # noqa: F401
 
-    wanted = sorted({name for n in notebooks for name in n.imports if name.split(".")[0] in HEAVY})
+    wanted = sorted({name for n in notebooks for name in n.imports if name.split('.')[0] in HEAVY})
     for name in wanted:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     names = {
-        (t / "comm").read_text().strip()
-        for t in Path("/proc/self/task").glob("[0-9]*")
+        (t / 'comm').read_text().strip()
+        for t in Path('/proc/self/task').glob('[0-9]*')
         if int(t.name) != os.getpid()
     }
-    if names - {"jemalloc_bg_thd"}:  # an allocator's, which knows how to be forked
-        print(f"note: a fork may lack what these threads hold: {sorted(names)}")
+    if names - {'jemalloc_bg_thd'}:  # an allocator's, which knows how to be forked
+        print(f'note: a fork may lack what these threads hold: {sorted(names)}')
 
 
 # ---------------------------------------------------------------- results
 
-VERDICTS = ("killed by owner", "killed by user", "timeout", "survived")
+VERDICTS = ('killed by owner', 'killed by user', 'timeout', 'survived')
 
 
 def wilson(k: int, n: int, z: float = 1.96) -> tuple:
@@ -1535,54 +1535,54 @@ def row(name: str, mutants: list) -> str:
     "Counts and score of some mutants."
     counts = collections.Counter(m.verdict for m in mutants)
     n = sum(counts[v] for v in VERDICTS)
-    killed = n - counts["survived"]
+    killed = n - counts['survived']
     low, high = wilson(killed, n)
-    cells = "".join(f"{c:>9d}" for c in (n, *(counts[v] for v in VERDICTS)))
-    score = f"{killed / n:6.1%} [{low:.1%}, {high:.1%}]" if n else "     -"
-    return f"{name:28s}{cells}   {score}"
+    cells = ''.join(f'{c:>9d}' for c in (n, *(counts[v] for v in VERDICTS)))
+    score = f'{killed / n:6.1%} [{low:.1%}, {high:.1%}]' if n else '     -'
+    return f'{name:28s}{cells}   {score}'
 
 
 def report(mutants: list) -> str:
     "Tables by room and kind, then the survivors."
     done = [m for m in mutants if m.verdict]
-    heads = "".join(f"{h:>9s}" for h in ("n", "owner", "user", "timeout", "survived"))
-    lines = ["", f"{'':28s}{heads}   score [95 % interval]"]
+    heads = ''.join(f'{h:>9s}' for h in ('n', 'owner', 'user', 'timeout', 'survived'))
+    lines = ['', f'{"":28s}{heads}   score [95 % interval]']
     groups = [[room_of(m.module) for m in done], [m.kind for m in done]]
     for labels in groups:
         for label in sorted(set(labels)):
             lines.append(row(label, [m for m, x in zip(done, labels) if x == label]))
-        lines.append("")
-    lines.append(row("all", done))
-    excluded = sum(m.verdict == "excluded" for m in done)
+        lines.append('')
+    lines.append(row('all', done))
+    excluded = sum(m.verdict == 'excluded' for m in done)
     if excluded:
-        lines.append(f"{excluded} left out: their notebook fails unmutated")
+        lines.append(f'{excluded} left out: their notebook fails unmutated')
     left = len(mutants) - len(done)
     if left:
-        lines.append(f"{left} not run yet")
-    alive = [m for m in done if m.verdict == "survived"]
-    lines.append(f"\n{len(alive)} survived")
+        lines.append(f'{left} not run yet')
+    alive = [m for m in done if m.verdict == 'survived']
+    lines.append(f'\n{len(alive)} survived')
     for m in alive:
-        where = f"{m.notebook}, cell {m.cell}, line {m.line}; {m.op}"
+        where = f'{m.notebook}, cell {m.cell}, line {m.line}; {m.op}'
         lines += [
-            f"\n{m.module}:{m.function}  ({where})",
-            f"  - {short(m.before, 400)}",
-            f"  + {short(m.after, 400)}",
+            f'\n{m.module}:{m.function}  ({where})',
+            f'  - {short(m.before, 400)}',
+            f'  + {short(m.after, 400)}',
         ]
-    return "\n".join(lines)
+    return '\n'.join(lines)
 
 
 def resume(file: Path, mutants: list, wish: dict) -> None:
     "Take over verdicts from an earlier call with the same arguments."
     if not file.is_file():
         return
-    old = json.loads(file.read_text(encoding="utf-8"))
-    if old["wish"] != wish:
-        sys.exit(f"{file} holds mutants of another call ({old['wish']}): name another file")
-    known = {m.key: m for m in (Mutant(**d) for d in old["mutants"]) if m.verdict}
+    old = json.loads(file.read_text(encoding='utf-8'))
+    if old['wish'] != wish:
+        sys.exit(f'{file} holds mutants of another call ({old["wish"]}): name another file')
+    known = {m.key: m for m in (Mutant(**d) for d in old['mutants']) if m.verdict}
     for m in mutants:
         was = known.get(m.key)
-        if was is not None and was.verdict != "excluded":
-            for name in ("verdict", "killer", "reason", "seconds"):
+        if was is not None and was.verdict != 'excluded':
+            for name in ('verdict', 'killer', 'reason', 'seconds'):
                 setattr(m, name, getattr(was, name))
 
 
@@ -1593,25 +1593,25 @@ def save(file, mutants: list, wish: dict) -> None:
     rooms = collections.defaultdict(list)
     for m in mutants:
         if m.verdict in VERDICTS:
-            rooms[room_of(m.module)].append(m.verdict != "survived")
+            rooms[room_of(m.module)].append(m.verdict != 'survived')
     scores = {k: dict(n=len(v), killed=sum(v)) for k, v in sorted(rooms.items())}
     text = json.dumps(dict(wish=wish, rooms=scores, mutants=[asdict(m) for m in mutants]), indent=1)
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    part = file.with_name(file.name + '.part')
+    part.write_text(text, encoding='utf-8')
     part.replace(file)
 
 
 # ---------------------------------------------------------------- does this script work?
 
 TOY = {
-    "one": [
-        "#| default_exp one",
+    'one': [
+        '#| default_exp one',
         """#| export
 def inside(values, low, high):
     "Values of a range."
     return [v for v in values if low <= v < high]""",
-        "assert inside([1, 2, 3], 1, 3) == [1, 2]",
-        "assert inside([3, 2], 2, 4) == [3, 2]",
+        'assert inside([1, 2, 3], 1, 3) == [1, 2]',
+        'assert inside([3, 2], 2, 4) == [3, 2]',
         """#| export
 def lent(values):
     "Tested in another notebook."
@@ -1621,9 +1621,9 @@ def untested(x, y):
     "Tested nowhere."
     return x - y""",
     ],
-    "two": [
-        "#| default_exp two",
-        "import os, subprocess, sys\nfrom toy.one import lent",
+    'two': [
+        '#| default_exp two',
+        'import os, subprocess, sys\nfrom toy.one import lent',
         """
 said = 'from toy.one import lent; assert lent([1, 5, 2]) == 5'
 subprocess.run([sys.executable, '-c', said], check=True)""",
@@ -1635,41 +1635,41 @@ for remove in (os.remove, lambda f: open(f, 'w')):
         """
 try: os.kill(os.getppid(), 15)
 except PermissionError: pass""",
-        "#| export\ndef nothing():\n    return None",
+        '#| export\ndef nothing():\n    return None',
     ],
 }
 
 
 def toy_project(root: Path) -> None:
     "A tiny nbdev project with a tested, a lent and an untested function."
-    (root / "nbs").mkdir()
-    (root / "toy").mkdir()
-    (root / "toy" / "__init__.py").touch()
+    (root / 'nbs').mkdir()
+    (root / 'toy').mkdir()
+    (root / 'toy' / '__init__.py').touch()
     settings = dict(
-        repo="toy",
-        lib_name="toy",
-        lib_path="toy",
-        nbs_path="nbs",
-        user="toy",
-        tst_flags="slow",
-        version="0.0.1",
-        min_python="3.11",
-        author="toy",
-        author_email="toy@example.com",
-        description="toy",
-        license="apache2",
+        repo='toy',
+        lib_name='toy',
+        lib_path='toy',
+        nbs_path='nbs',
+        user='toy',
+        tst_flags='slow',
+        version='0.0.1',
+        min_python='3.11',
+        author='toy',
+        author_email='toy@example.com',
+        description='toy',
+        license='apache2',
     )
-    lines = ["[DEFAULT]", *(f"{k} = {v}" for k, v in settings.items())]
-    (root / "settings.ini").write_text("\n".join(lines) + "\n")
+    lines = ['[DEFAULT]', *(f'{k} = {v}' for k, v in settings.items())]
+    (root / 'settings.ini').write_text('\n'.join(lines) + '\n')
     for name, cells in TOY.items():
         made = [
-            dict(cell_type="code", source=s, metadata={}, outputs=[], execution_count=None)
+            dict(cell_type='code', source=s, metadata={}, outputs=[], execution_count=None)
             for s in cells
         ]
         nb = dict(cells=made, metadata={}, nbformat=4, nbformat_minor=5)
-        (root / "nbs" / f"{name}.ipynb").write_text(json.dumps(nb))
-        code = [EXPORT.sub("", s) for s in cells if EXPORT.search(s)]
-        (root / "toy" / f"{name}.py").write_text("\n\n".join(code) + "\n")
+        (root / 'nbs' / f'{name}.ipynb').write_text(json.dumps(nb))
+        code = [EXPORT.sub('', s) for s in cells if EXPORT.search(s)]
+        (root / 'toy' / f'{name}.py').write_text('\n\n'.join(code) + '\n')
 
 
 def check() -> None:
@@ -1678,25 +1678,25 @@ def check() -> None:
 
     assert not doctest.testmod().failed
     with tempfile.TemporaryDirectory() as tmp:
-        root = Path(tmp) / "toy"
+        root = Path(tmp) / 'toy'
         root.mkdir()
         toy_project(root)
-        before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
-        out = Path(tmp) / "out.json"
-        wish = ["--root", str(root), "--n", "20", "--out", str(out), "--timeout", "60"]
+        before = {p: p.read_bytes() for p in root.rglob('*') if p.is_file()}
+        out = Path(tmp) / 'out.json'
+        wish = ['--root', str(root), '--n', '20', '--out', str(out), '--timeout', '60']
         main(wish)
         found = collections.defaultdict(set)
-        for m in json.loads(out.read_text())["mutants"]:
-            found[m["function"]].add(m["verdict"])
-        wanted = dict(inside={"killed by owner"}, lent={"killed by user"}, untested={"survived"})
-        assert dict(found) == wanted, f"{dict(found)} instead of {wanted}"
+        for m in json.loads(out.read_text())['mutants']:
+            found[m['function']].add(m['verdict'])
+        wanted = dict(inside={'killed by owner'}, lent={'killed by user'}, untested={'survived'})
+        assert dict(found) == wanted, f'{dict(found)} instead of {wanted}'
         stamp = time.monotonic()
         main(wish)
-        assert time.monotonic() - stamp < 5, "the second call ran the mutants again"
-        after = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
-        assert after == before, "something was written into the project"
-    assert "torch" not in sys.modules
-    print("\nmutants.py works: killed by owner, killed by user and survived are told apart")
+        assert time.monotonic() - stamp < 5, 'the second call ran the mutants again'
+        after = {p: p.read_bytes() for p in root.rglob('*') if p.is_file()}
+        assert after == before, 'something was written into the project'
+    assert 'torch' not in sys.modules
+    print('\nmutants.py works: killed by owner, killed by user and survived are told apart')
 
 
 # ---------------------------------------------------------------- the command
@@ -1707,34 +1707,34 @@ def arguments(argv):
     ap = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    ap.add_argument("--n", type=int, default=150, help="mutants")
-    ap.add_argument("--seed", type=int, default=0)
-    ap.add_argument("--modules", nargs="*", default=[], help="modules or rooms (default: all)")
-    ap.add_argument("--users", type=int, default=2, help="other notebooks run if the owner passes")
-    ap.add_argument("--timeout", type=float, default=90, help="seconds, the most for a mutant")
-    ap.add_argument("--workers", type=int, default=1, help="mutants at a time")
-    ap.add_argument("--out", type=Path, help="results as JSON; the same command goes on from it")
-    ap.add_argument("--list", action="store_true", help="show the mutants, run nothing")
-    ap.add_argument("--root", type=Path, default=ROOT, help="the project")
-    ap.add_argument("--check", action="store_true", help="test this script on a toy project")
+    ap.add_argument('--n', type=int, default=150, help='mutants')
+    ap.add_argument('--seed', type=int, default=0)
+    ap.add_argument('--modules', nargs='*', default=[], help='modules or rooms (default: all)')
+    ap.add_argument('--users', type=int, default=2, help='other notebooks run if the owner passes')
+    ap.add_argument('--timeout', type=float, default=90, help='seconds, the most for a mutant')
+    ap.add_argument('--workers', type=int, default=1, help='mutants at a time')
+    ap.add_argument('--out', type=Path, help='results as JSON; the same command goes on from it')
+    ap.add_argument('--list', action='store_true', help='show the mutants, run nothing')
+    ap.add_argument('--root', type=Path, default=ROOT, help='the project')
+    ap.add_argument('--check', action='store_true', help='test this script on a toy project')
     return ap.parse_args(argv)
 
 
 def show(mutants: list) -> None:
     "The mutants as differences."
     for i, m in enumerate(mutants, 1):
-        print(f"{i:4d}  {told(m)}\n      {m.notebook}, cell {m.cell}, line {m.line}")
-        print(f"      - {short(m.before, 300)}\n      + {short(m.after, 300)}")
+        print(f'{i:4d}  {told(m)}\n      {m.notebook}, cell {m.cell}, line {m.line}')
+        print(f'      - {short(m.before, 300)}\n      + {short(m.after, 300)}')
 
 
 def prepare() -> None:
     "One thread, no network, no bytecode; a polite end is an interrupt."
-    for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[k] = "1"
+    for k in ('OMP_NUM_THREADS', 'MKL_NUM_THREADS'):
+        os.environ[k] = '1'
     os.environ.update(
-        HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", IN_TEST="1", PYTHONDONTWRITEBYTECODE="1"
+        HF_HUB_OFFLINE='1', TOKENIZERS_PARALLELISM='false', IN_TEST='1', PYTHONDONTWRITEBYTECODE='1'
     )
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
     sys.dont_write_bytecode = True
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -1751,7 +1751,7 @@ def main(argv=None) -> None:
     lottery = Lottery(project, candidates(notebooks), args.seed)
     mutants = lottery.draw(args.n)
     if lottery.lost:
-        print(f"{lottery.lost} changes are not in the exported modules: run `make sync`")
+        print(f'{lottery.lost} changes are not in the exported modules: run `make sync`')
     if args.list:
         return show(mutants)
     out = args.out.resolve() if args.out else None
@@ -1759,7 +1759,7 @@ def main(argv=None) -> None:
     if out:
         resume(out, mutants, wish)
     prepare()
-    with tempfile.TemporaryDirectory(prefix="mut", ignore_cleanup_errors=True) as tmp:
+    with tempfile.TemporaryDirectory(prefix='mut', ignore_cleanup_errors=True) as tmp:
         if not all(m.verdict for m in mutants):
             os.chdir(root)
             preload(notebooks)
@@ -1772,8 +1772,8 @@ def main(argv=None) -> None:
     print(report(mutants))
     save(out, mutants, wish)
     if stopped:
-        sys.exit("interrupted; " + ("the same command goes on" if out else "--out would keep this"))
+        sys.exit('interrupted; ' + ('the same command goes on' if out else '--out would keep this'))
 
 
-if __name__ == "__main__":
+if __name__ == '__main__':
     main()

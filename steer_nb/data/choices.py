@@ -25,94 +25,137 @@ from ..core import SteerError, rng, stable_hash, suggest
 # %% ../../nbs/data/00_choices.ipynb #bc5b4dfd
 _NAMES = re.compile(r'(?<!\w)\(?[A-Z]\)?,? (and|or|nor|&) \(?[A-Z]\)?(?!\w)')
 
+
 def option_order(
-    id:str, # of the item
-    choices:list[str], # option texts
-)->list[int]: # positions in `choices`, in the order to show
+    id: str,  # of the item
+    choices: list[str],  # option texts
+) -> list[int]:  # positions in `choices`, in the order to show
     "A fair order of the options, by a hash of the item's id and the option's text."
-    if any(_NAMES.search(c) for c in choices): return list(range(len(choices)))
+    if any(_NAMES.search(c) for c in choices):
+        return list(range(len(choices)))
     return sorted(range(len(choices)), key=lambda i: stable_hash([str(id), choices[i]]))
 
 # %% ../../nbs/data/00_choices.ipynb #2953874b
 LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'
 COLUMNS = ('id', 'question', 'choices', 'correct', 'context', 'group', 'subset')
 
+
 def normal_text(
-    s:str, # any text
-)->str: # comparable form
+    s: str,  # any text
+) -> str:  # comparable form
     "Lower case, punctuation and repeated white space gone: two questions with equal results are the same question."
     return ' '.join(re.sub(r'[^\w\s]|_', ' ', s.lower()).split()) or s.strip()
 
+
 def text_key(
-    *texts:str, # in any order
-)->str: # 12 hex digits
+    *texts: str,  # in any order
+) -> str:  # 12 hex digits
     "One key for the same texts: a group for items that share them."
     return stable_hash(sorted(map(normal_text, texts)), 12)
 
 # %% ../../nbs/data/00_choices.ipynb #e4e7587c
-def _text(v:Any, col:str, empty:bool=False)->str:
-    if v is None or (isinstance(v, float) and np.isnan(v)) or v is pd.NA: v = ''
-    if isinstance(v, (Integral, float)) and not isinstance(v, bool) and col in ('id', 'group', 'subset'): v = str(v)
-    if not isinstance(v, str): raise SteerError(f"column '{col}' holds a {type(v).__name__} ({v!r}); it must be text")
-    if not empty and not v.strip(): raise SteerError(f"column '{col}' is empty; every item needs one")
+def _text(v: Any, col: str, empty: bool = False) -> str:
+    if v is None or (isinstance(v, float) and np.isnan(v)) or v is pd.NA:
+        v = ''
+    if (
+        isinstance(v, (Integral, float))
+        and not isinstance(v, bool)
+        and col in ('id', 'group', 'subset')
+    ):
+        v = str(v)
+    if not isinstance(v, str):
+        raise SteerError(f"column '{col}' holds a {type(v).__name__} ({v!r}); it must be text")
+    if not empty and not v.strip():
+        raise SteerError(f"column '{col}' is empty; every item needs one")
     return v.strip()
 
 # %% ../../nbs/data/00_choices.ipynb #76512828
-def _choices(v:Any)->list[str]:
+def _choices(v: Any) -> list[str]:
     if isinstance(v, str):
-        try: v = json.loads(v)
-        except ValueError: raise SteerError(f"column 'choices' holds {v[:60]!r}; it must be a list, in a csv file as JSON: "
-                                            '["yes", "no"]') from None
-    if isinstance(v, np.ndarray): v = v.tolist()
-    if not isinstance(v, (list, tuple)): raise SteerError(f"column 'choices' holds a {type(v).__name__}; it must be a list")
+        try:
+            v = json.loads(v)
+        except ValueError:
+            raise SteerError(
+                f"column 'choices' holds {v[:60]!r}; it must be a list, in a csv file as JSON: "
+                '["yes", "no"]'
+            ) from None
+    if isinstance(v, np.ndarray):
+        v = v.tolist()
+    if not isinstance(v, (list, tuple)):
+        raise SteerError(f"column 'choices' holds a {type(v).__name__}; it must be a list")
     v = [_text(c, 'choices') for c in v]
-    if not 2 <= len(v) <= 26: raise SteerError(f"column 'choices' has {len(v)} options; it can have 2 to 26")
+    if not 2 <= len(v) <= 26:
+        raise SteerError(f"column 'choices' has {len(v)} options; it can have 2 to 26")
     twice = [c for c, n in Counter(v).items() if n > 1]
-    if twice: raise SteerError(f"column 'choices' has duplicated choices: {twice[0]!r}")
+    if twice:
+        raise SteerError(f"column 'choices' has duplicated choices: {twice[0]!r}")
     return v
 
 # %% ../../nbs/data/00_choices.ipynb #9ae4a474
-def _index(v:Any, n:int, col:str)->int:
-    if isinstance(v, (float, np.floating)) and float(v).is_integer(): v = int(v)
+def _index(v: Any, n: int, col: str) -> int:
+    if isinstance(v, (float, np.floating)) and float(v).is_integer():
+        v = int(v)
     if isinstance(v, bool) or not isinstance(v, Integral):
-        raise SteerError(f"column '{col}' holds {v!r}; it must be an index into choices, 0 to {n - 1}")
-    if not 0 <= v < n: raise SteerError(f"column '{col}' is {v}, out of range for {n} choices (0 to {n - 1})")
+        raise SteerError(
+            f"column '{col}' holds {v!r}; it must be an index into choices, 0 to {n - 1}"
+        )
+    if not 0 <= v < n:
+        raise SteerError(f"column '{col}' is {v}, out of range for {n} choices (0 to {n - 1})")
     return int(v)
 
 # %% ../../nbs/data/00_choices.ipynb #1327aa09
-def _row(r:dict, order:bool, indices:tuple)->dict:
+def _row(r: dict, order: bool, indices: tuple) -> dict:
     q, cs = _text(r['question'], 'question'), _choices(r['choices'])
     ctx = _text(r.get('context'), 'context', empty=True)
     id = _text(r.get('id'), 'id', empty=True) or stable_hash([ctx, q, sorted(cs)], 12)
-    at = {c: _index(r[c], len(cs), c) for c in ('correct', *indices) if c == 'correct' or r[c] != -1}
+    at = {
+        c: _index(r[c], len(cs), c) for c in ('correct', *indices) if c == 'correct' or r[c] != -1
+    }
     perm = option_order(id, cs) if order else list(range(len(cs)))
     group, subset = (_text(r.get(c), c, empty=True) for c in ('group', 'subset'))
-    known = dict(id=id, question=q, choices=[cs[i] for i in perm], correct=0, context=ctx, group=group or id,
-                 subset=subset)
+    known = dict(
+        id=id,
+        question=q,
+        choices=[cs[i] for i in perm],
+        correct=0,
+        context=ctx,
+        group=group or id,
+        subset=subset,
+    )
     rest = {k: v for k, v in r.items() if k not in COLUMNS}
     return known | rest | {c: perm.index(i) for c, i in at.items()}
 
 # %% ../../nbs/data/00_choices.ipynb #b8ea51bb
-_KINDS = {'duplicated choices': 'duplicated choices', 'out of range': 'correct out of range', 'is empty': 'empty text',
-          "'id' repeats": 'repeated item'}
+_KINDS = {
+    'duplicated choices': 'duplicated choices',
+    'out of range': 'correct out of range',
+    'is empty': 'empty text',
+    "'id' repeats": 'repeated item',
+}
+
 
 def items_table(
-    rows:list[dict]|pd.DataFrame, # at least `question`, `choices` and `correct`
-    order:bool=True, # put the options in the order of `option_order`
-    drop:bool=False, # leave bad rows out and count them, instead of refusing the table
-    indices:tuple=(), # extra columns that index `choices`
-)->pd.DataFrame: # the columns above, sorted by a hash of the id; `attrs['dropped']`: reason -> count
+    rows: list[dict] | pd.DataFrame,  # at least `question`, `choices` and `correct`
+    order: bool = True,  # put the options in the order of `option_order`
+    drop: bool = False,  # leave bad rows out and count them, instead of refusing the table
+    indices: tuple = (),  # extra columns that index `choices`
+) -> (
+    pd.DataFrame
+):  # the columns above, sorted by a hash of the id; `attrs['dropped']`: reason -> count
     "A checked table of multiple-choice items."
     rows = rows.to_dict('records') if isinstance(rows, pd.DataFrame) else list(rows)
-    if not rows: raise SteerError('a table of items needs at least one row; got none')
+    if not rows:
+        raise SteerError('a table of items needs at least one row; got none')
     out, seen, dropped = [], set(), Counter()
     for k, r in enumerate(rows):
         try:
             _has_columns(r, indices)
             row = _row(r, order, indices)
-            if row['id'] in seen: raise SteerError(f"column 'id' repeats {row['id']!r}; ids must differ")
+            if row['id'] in seen:
+                raise SteerError(f"column 'id' repeats {row['id']!r}; ids must differ")
         except SteerError as e:
-            if not drop: raise SteerError(f'row {k}: {e}') from None
+            if not drop:
+                raise SteerError(f'row {k}: {e}') from None
             dropped[next((v for s, v in _KINDS.items() if s in str(e)), str(e))] += 1
             continue
         seen.add(row['id'])
@@ -120,109 +163,140 @@ def items_table(
     return _finished(out, dict(dropped))
 
 # %% ../../nbs/data/00_choices.ipynb #af5641b2
-def _has_columns(r:dict, indices:tuple):
-    if not isinstance(r, dict): raise SteerError(f'a row is a dict of columns, not a {type(r).__name__}')
+def _has_columns(r: dict, indices: tuple):
+    if not isinstance(r, dict):
+        raise SteerError(f'a row is a dict of columns, not a {type(r).__name__}')
     for c in ('question', 'choices', 'correct', *indices):
-        if c not in r: raise SteerError(f"no column '{c}'; there are: {', '.join(map(str, r)) or 'none'}")
+        if c not in r:
+            raise SteerError(f"no column '{c}'; there are: {', '.join(map(str, r)) or 'none'}")
 
-def _finished(out:list[dict], dropped:dict)->pd.DataFrame:
-    if not out: raise SteerError(f'no usable item is left; dropped: {dropped}')
+
+def _finished(out: list[dict], dropped: dict) -> pd.DataFrame:
+    if not out:
+        raise SteerError(f'no usable item is left; dropped: {dropped}')
     df = pd.DataFrame(sorted(out, key=lambda r: stable_hash(['item', r['id']])))
     df.attrs['dropped'] = dropped
     return df
 
 # %% ../../nbs/data/00_choices.ipynb #df3186bd
-def _get(row:Any, name:str, default:Any=None)->Any:
+def _get(row: Any, name: str, default: Any = None) -> Any:
     "The column `name` of a row; `row.name` would be a method for some columns of a Series."
-    if hasattr(row, 'keys'): return row[name] if name in row.keys() else default
+    if hasattr(row, 'keys'):
+        return row[name] if name in row.keys() else default
     return getattr(row, name, default)
 
+
 def letters_prompt(
-    row:Any, # an item
-)->str: # ends in `Answer:`, without a space
+    row: Any,  # an item
+) -> str:  # ends in `Answer:`, without a space
     "The question, its options under letters, and the request for a single letter."
     lines = [_get(row, 'question'), *(f'{a}: {c}' for a, c in zip(LETTERS, _get(row, 'choices')))]
-    if ctx := _get(row, 'context', ''): lines.append(f'Remember, {ctx.removesuffix(".")}.')
+    if ctx := _get(row, 'context', ''):
+        lines.append(f'Remember, {ctx.removesuffix(".")}.')
     return '\n'.join([*lines, 'Respond with a single letter.', 'Answer:'])
 
 # %% ../../nbs/data/00_choices.ipynb #41fc244d
 def cloze_prompt(
-    row:Any, # an item
-)->str: # the answers to score are `' ' + text`
+    row: Any,  # an item
+) -> str:  # the answers to score are `' ' + text`
     "The question alone, after its context; the options don't appear."
     q, ctx = _get(row, 'question'), _get(row, 'context', '')
     text = q if _get(row, 'form', 'question') == 'continuation' else f'Question: {q}\nAnswer:'
     return f'{ctx}\n{text}' if ctx else text
 
+
 def solved(
-    row:Any, # an item
-    scoring:str, # 'letters' or 'cloze'
-)->str:
+    row: Any,  # an item
+    scoring: str,  # 'letters' or 'cloze'
+) -> str:
     "An item with its right answer, as an example before other prompts."
     return f'{prompt_of(scoring)(row)} {answer_of(row, scoring)}\n\n'
 
+
 def statement(
-    row:Any, # an item
-    choice:int, # index into its choices
-)->str:
+    row: Any,  # an item
+    choice: int,  # index into its choices
+) -> str:
     "The question and one answer as a plain sentence, without context, options or instruction."
     cs = _get(row, 'choices')
     if not 0 <= choice < len(cs):
-        raise SteerError(f"choice {choice} of item {_get(row, 'id')!r}: it has {len(cs)} choices, 0 to {len(cs) - 1}")
-    return f"{_get(row, 'question')} {cs[choice]}"
+        raise SteerError(
+            f'choice {choice} of item {_get(row, "id")!r}: it has {len(cs)} choices, 0 to {len(cs) - 1}'
+        )
+    return f'{_get(row, "question")} {cs[choice]}'
 
 # %% ../../nbs/data/00_choices.ipynb #c6f8bf2f
 _PROMPTS = dict(letters=letters_prompt, cloze=cloze_prompt)
 
+
 def prompt_of(
-    scoring:str, # 'letters' or 'cloze'
-)->Callable: # item -> text
+    scoring: str,  # 'letters' or 'cloze'
+) -> Callable:  # item -> text
     "The function that makes a scoring's prompts."
-    if scoring not in _PROMPTS: raise suggest(scoring, _PROMPTS, 'scoring')
+    if scoring not in _PROMPTS:
+        raise suggest(scoring, _PROMPTS, 'scoring')
     return _PROMPTS[scoring]
 
+
 def answer_of(
-    row:Any, # an item
-    scoring:str, # 'letters' or 'cloze'
-)->str: # without the space that comes before it
+    row: Any,  # an item
+    scoring: str,  # 'letters' or 'cloze'
+) -> str:  # without the space that comes before it
     "The right answer to a scoring's prompt: its letter, or its text."
     prompt_of(scoring)
-    return LETTERS[_get(row, 'correct')] if scoring == 'letters' else _get(row, 'choices')[_get(row, 'correct')]
+    return (
+        LETTERS[_get(row, 'correct')]
+        if scoring == 'letters'
+        else _get(row, 'choices')[_get(row, 'correct')]
+    )
 
 # %% ../../nbs/data/00_choices.ipynb #6c458555
 def linked_rows(
-    keys:list[list], # of each row
-)->np.ndarray: # (rows,) a number for each row, the same for rows that shared keys link, however indirectly
+    keys: list[list],  # of each row
+) -> (
+    np.ndarray
+):  # (rows,) a number for each row, the same for rows that shared keys link, however indirectly
     "Which rows belong together."
-    n, code = len(keys), pd.factorize(pd.Series([k for ks in keys for k in ks], dtype=object))[0] + len(keys)
+    n, code = (
+        len(keys),
+        pd.factorize(pd.Series([k for ks in keys for k in ks], dtype=object))[0] + len(keys),
+    )
     rows = np.repeat(np.arange(n), [len(ks) for ks in keys])
     size = int(code.max(initial=n - 1)) + 1
     links = coo_matrix((np.ones(len(rows)), (rows, code)), shape=(size, size))
     return connected_components(links, directed=False)[1][:n]
 
-def _clusters(items:pd.DataFrame)->list[list[int]]:
+
+def _clusters(items: pd.DataFrame) -> list[list[int]]:
     "Row positions of the items that must stay together."
     texts = [normal_text(f'{c} {q}') for c, q in zip(items.context, items.question)]
     linked, out = linked_rows([[('group', g), ('text', t)] for g, t in zip(items.group, texts)]), {}
-    for i, c in enumerate(linked): out.setdefault(c, []).append(i)
+    for i, c in enumerate(linked):
+        out.setdefault(c, []).append(i)
     return list(out.values())
 
 # %% ../../nbs/data/00_choices.ipynb #2e2ecbc6
 def sample_items(
-    items:pd.DataFrame, # a table of items
-    max_items:int|None, # how many at most; None for all
-    seed:int=0, # same seed, same items
-)->pd.DataFrame: # same row order as `items`
+    items: pd.DataFrame,  # a table of items
+    max_items: int | None,  # how many at most; None for all
+    seed: int = 0,  # same seed, same items
+) -> pd.DataFrame:  # same row order as `items`
     "At most `max_items` items, whole clusters first."
-    if max_items is not None and (isinstance(max_items, bool) or not isinstance(max_items, Integral) or max_items < 1):
-        raise SteerError(f'max_items is {max_items!r}; give a whole number of at least 1, or None for all')
-    if max_items is None or max_items >= len(items): return items.reset_index(drop=True)
+    if max_items is not None and (
+        isinstance(max_items, bool) or not isinstance(max_items, Integral) or max_items < 1
+    ):
+        raise SteerError(
+            f'max_items is {max_items!r}; give a whole number of at least 1, or None for all'
+        )
+    if max_items is None or max_items >= len(items):
+        return items.reset_index(drop=True)
     groups, take, rest = _clusters(items), [], []
     for k in rng('sample', seed).permutation(len(groups)):
         (take if len(take) + len(groups[k]) <= max_items else rest).extend(groups[k])
     return _rows(items, (take + rest)[:max_items])
 
-def _rows(items:pd.DataFrame, at:list[int])->pd.DataFrame:
+
+def _rows(items: pd.DataFrame, at: list[int]) -> pd.DataFrame:
     out = items.iloc[sorted(at)].reset_index(drop=True)
     out.attrs = dict(items.attrs)
     return out
@@ -230,85 +304,117 @@ def _rows(items:pd.DataFrame, at:list[int])->pd.DataFrame:
 # %% ../../nbs/data/00_choices.ipynb #3fef932d
 SPLITS = ('train', 'val', 'test')
 
-def _sizes(sizes:tuple, n:int)->list[int]:
+
+def _sizes(sizes: tuple, n: int) -> list[int]:
     "Numbers of items from proportions or numbers; proportions that sum to 1 use every item."
     sizes = list(sizes.values()) if isinstance(sizes, dict) else list(sizes)
     if len(sizes) != 3:
-        raise SteerError(f'sizes are train, val, test; got {len(sizes)} numbers: {sizes}; give three, e.g. (.6, .2, .2)')
+        raise SteerError(
+            f'sizes are train, val, test; got {len(sizes)} numbers: {sizes}; give three, e.g. (.6, .2, .2)'
+        )
     if any(isinstance(s, bool) or not isinstance(s, (Integral, float)) or s < 0 for s in sizes):
-        raise SteerError(f'sizes must be numbers of items or proportions, not negative; got {sizes}')
+        raise SteerError(
+            f'sizes must be numbers of items or proportions, not negative; got {sizes}'
+        )
     if all(isinstance(s, Integral) for s in sizes):
-        if sum(sizes) > n: raise SteerError(f"sizes {sizes} ask for {sum(sizes)} items; there are {n}")
+        if sum(sizes) > n:
+            raise SteerError(f'sizes {sizes} ask for {sum(sizes)} items; there are {n}')
         return [int(s) for s in sizes]
-    if any(s > 1 for s in sizes): raise SteerError(f'sizes {sizes} mix proportions and numbers of items; give one kind')
-    if sum(sizes) > 1 + 1e-9: raise SteerError(f'proportions {sizes} sum to {sum(sizes):g}, more than 1')
-    counts = [int(s*n + 1e-9) for s in sizes]
-    if sum(sizes) > 1 - 1e-9 and sizes[0]: counts[0] = n - sum(counts[1:])
+    if any(s > 1 for s in sizes):
+        raise SteerError(f'sizes {sizes} mix proportions and numbers of items; give one kind')
+    if sum(sizes) > 1 + 1e-9:
+        raise SteerError(f'proportions {sizes} sum to {sum(sizes):g}, more than 1')
+    counts = [int(s * n + 1e-9) for s in sizes]
+    if sum(sizes) > 1 - 1e-9 and sizes[0]:
+        counts[0] = n - sum(counts[1:])
     return counts
 
 # %% ../../nbs/data/00_choices.ipynb #1c2d1984
 def split_items(
-    items:pd.DataFrame, # a table of items
-    seed:int=0, # same seed, same split
-    sizes:tuple=(.6, .2, .2), # of train, val, test: proportions, or numbers of items
-)->dict[str, pd.DataFrame]: # `train`, `val`, `test`
+    items: pd.DataFrame,  # a table of items
+    seed: int = 0,  # same seed, same split
+    sizes: tuple = (0.6, 0.2, 0.2),  # of train, val, test: proportions, or numbers of items
+) -> dict[str, pd.DataFrame]:  # `train`, `val`, `test`
     "Three parts that share no item, no group and no question."
     want = _sizes(sizes, len(items))
     room, parts, gen = list(want), ([], [], []), rng('split', seed)
     groups = _clusters(items)
     for k in sorted(gen.permutation(len(groups)), key=lambda k: -len(groups[k])):
         free = np.array([r if r >= len(groups[k]) else 0 for r in room], float)
-        if not free.any(): continue
-        i = int(gen.choice(3, p=free/free.sum()))
+        if not free.any():
+            continue
+        i = int(gen.choice(3, p=free / free.sum()))
         room[i] -= len(groups[k])
         parts[i].extend(groups[k])
     _no_empty(want, parts, groups, len(items))
     out = {name: _rows(items, at) for name, at in zip(SPLITS, parts)}
-    for df in out.values(): df.attrs['unused'] = len(items) - sum(map(len, parts))
+    for df in out.values():
+        df.attrs['unused'] = len(items) - sum(map(len, parts))
     return out
 
-def _no_empty(want:list[int], parts:tuple, groups:list, n:int):
+
+def _no_empty(want: list[int], parts: tuple, groups: list, n: int):
     for name, w, p in zip(SPLITS, want, parts):
-        if w and not p: raise SteerError(f'{name} should hold {w} of {n} items, but no whole group of twins fits '
-            f'({len(groups)} groups, the largest of {max(map(len, groups))} items); ask for larger or fewer splits')
-    if not any(want): raise SteerError(f'sizes leave every split empty ({want} of {n} items); give larger proportions, '
-                                    'numbers of items, or more items')
+        if w and not p:
+            raise SteerError(
+                f'{name} should hold {w} of {n} items, but no whole group of twins fits '
+                f'({len(groups)} groups, the largest of {max(map(len, groups))} items); ask for larger or fewer splits'
+            )
+    if not any(want):
+        raise SteerError(
+            f'sizes leave every split empty ({want} of {n} items); give larger proportions, '
+            'numbers of items, or more items'
+        )
 
 # %% ../../nbs/data/00_choices.ipynb #6dcbdb27
-def _best_letter(n_choices:np.ndarray, correct:np.ndarray)->tuple[int, float, str]:
+def _best_letter(n_choices: np.ndarray, correct: np.ndarray) -> tuple[int, float, str]:
     "Hits of the best constant position, the corrected p-value, and its letter."
     tried = int(n_choices.max())
     hits = [int((correct == k).sum()) for k in range(tried)]
-    mean = [float(np.where(n_choices > k, 1/n_choices, 0).mean()) for k in range(tried)]
+    mean = [float(np.where(n_choices > k, 1 / n_choices, 0).mean()) for k in range(tried)]
     ps = [binomtest(h, len(correct), m, alternative='greater').pvalue for h, m in zip(hits, mean)]
     k = int(np.argmax(hits))
-    return hits[k], min(1., tried*min(ps)), LETTERS[k]
+    return hits[k], min(1.0, tried * min(ps)), LETTERS[k]
 
 # %% ../../nbs/data/00_choices.ipynb #1e14dff0
-def _by_length(items:pd.DataFrame, longest:bool)->float:
+def _by_length(items: pd.DataFrame, longest: bool) -> float:
     "Items that 'take the longest (shortest) answer' gets right; tied answers share the credit."
     pick = max if longest else min
+
     def one(cs, y):
         n = [len(c) for c in cs]
-        return (len(cs[y]) == pick(n))/n.count(pick(n))
+        return (len(cs[y]) == pick(n)) / n.count(pick(n))
+
     return sum(one(cs, y) for cs, y in zip(items.choices, items.correct))
 
 # %% ../../nbs/data/00_choices.ipynb #b2a210be
 def leak_report(
-    items:pd.DataFrame, # a table of items
-    alpha:float=.01, # a rule is flagged below this corrected p-value
-)->pd.DataFrame: # one row per rule
+    items: pd.DataFrame,  # a table of items
+    alpha: float = 0.01,  # a rule is flagged below this corrected p-value
+) -> pd.DataFrame:  # one row per rule
     "What rules that don't read the question score, against guessing."
     nc, y, n = items.choices.map(len).to_numpy(), items.correct.to_numpy(), len(items)
-    chance = float((1/nc).mean())
+    chance = float((1 / nc).mean())
     hits, p, letter = _best_letter(nc, y)
     by_n = {int(k): _best_letter(nc[nc == k], y[nc == k]) for k in np.unique(nc)}
-    says, p_n = ', '.join(f'{k}: {b[2]}' for k, b in by_n.items()), min(1., len(by_n)*min(b[1] for b in by_n.values()))
-    rows = [('constant letter', letter, hits, p),
-            ('letter by number of choices', says, sum(b[0] for b in by_n.values()), p_n)]
+    says, p_n = (
+        ', '.join(f'{k}: {b[2]}' for k, b in by_n.items()),
+        min(1.0, len(by_n) * min(b[1] for b in by_n.values())),
+    )
+    rows = [
+        ('constant letter', letter, hits, p),
+        ('letter by number of choices', says, sum(b[0] for b in by_n.values()), p_n),
+    ]
     for name in ('longest', 'shortest'):
         h = _by_length(items, name == 'longest')
-        rows.append((f'{name} answer', name, h, float(binomtest(int(h), n, chance, alternative='greater').pvalue)))
+        rows.append(
+            (
+                f'{name} answer',
+                name,
+                h,
+                float(binomtest(int(h), n, chance, alternative='greater').pvalue),
+            )
+        )
     out = pd.DataFrame(rows, columns=['rule', 'says', 'right', 'p'])
-    out = out.assign(accuracy=out.right/n, chance=chance, n=n, flag=out.p < alpha)
+    out = out.assign(accuracy=out.right / n, chance=chance, n=n, flag=out.p < alpha)
     return out[['rule', 'says', 'accuracy', 'chance', 'n', 'p', 'flag']]

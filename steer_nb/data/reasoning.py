@@ -20,282 +20,582 @@ from .behaviour import split_leaks
 from .benchmarks import load_task
 from .choices import items_table, normal_text, sample_items, split_items
 from .sources import Source, source_rows
-from .symbols import Corpus, symbol_items
+from .arithmetic.symbols import Corpus, symbol_items
 
 # %% ../../nbs/data/05_reasoning.ipynb #524d39bc
-_WORDS = dict(reasoning=True, reason=True, memorization=False, memorizing=False, memorising=False, memory=False)
+_WORDS = dict(
+    reasoning=True,
+    reason=True,
+    memorization=False,
+    memorizing=False,
+    memorising=False,
+    memory=False,
+)
+
 
 def reasoning_label(
-    score:float|str|None, # 0 to 1, or a word such as 'Reasoning' and 'Memorization'
-    what:str='', # the row, for the error
-)->bool:
+    score: float | str | None,  # 0 to 1, or a word such as 'Reasoning' and 'Memorization'
+    what: str = '',  # the row, for the error
+) -> bool:
     "Does a question ask for reasoning?"
     where = f'{what}: ' if what else ''
-    if isinstance(score, str) and score.strip().lower() in _WORDS: return _WORDS[score.strip().lower()]
-    if score is None or isinstance(score, (str, bool)) or not isinstance(score, (int, float, np.number)) or np.isnan(score):
-        raise SteerError(f'{where}the score is {score!r}; it must be a number from 0 (memory) to 1 (reasoning), and every '
-                         'row needs one: drop rows without')
-    if not 0 <= score <= 1: raise SteerError(f'{where}the score {score} is out of range, 0 (memory) to 1 (reasoning)')
-    return bool(score > .5)
+    if isinstance(score, str) and score.strip().lower() in _WORDS:
+        return _WORDS[score.strip().lower()]
+    if (
+        score is None
+        or isinstance(score, (str, bool))
+        or not isinstance(score, (int, float, np.number))
+        or np.isnan(score)
+    ):
+        raise SteerError(
+            f'{where}the score is {score!r}; it must be a number from 0 (memory) to 1 (reasoning), and every '
+            'row needs one: drop rows without'
+        )
+    if not 0 <= score <= 1:
+        raise SteerError(f'{where}the score {score} is out of range, 0 (memory) to 1 (reasoning)')
+    return bool(score > 0.5)
 
 # %% ../../nbs/data/05_reasoning.ipynb #34614af8
 COLUMNS = ('reasoning', 'score', 'category', 'answers', 'source_set')
 
-def _finish(rows:list[dict], name:str, choices:bool, order:bool)->pd.DataFrame:
+
+def _finish(rows: list[dict], name: str, choices: bool, order: bool) -> pd.DataFrame:
     "A table of items with the columns above."
     rows = [dict(answers=[], category='', source_set=name) | r for r in rows]
-    for r in rows: r['id'] = f"{name}/{r['id']}" if r.get('id') is not None else f"{name}/{stable_hash([r['question'], r.get('choices')], 12)}"
+    for r in rows:
+        r['id'] = (
+            f'{name}/{r["id"]}'
+            if r.get('id') is not None
+            else f'{name}/{stable_hash([r["question"], r.get("choices")], 12)}'
+        )
     df = items_table(rows, order=order, drop=True) if choices else _open_table(rows)
-    if choices: df['answers'] = [[cs[k]] for cs, k in zip(df.choices, df.correct)]
-    if df.reasoning.isna().any(): df['reasoning'] = df.reasoning.astype('boolean')
-    else: df['reasoning'] = df.reasoning.astype(bool)
+    if choices:
+        df['answers'] = [[cs[k]] for cs, k in zip(df.choices, df.correct)]
+    if df.reasoning.isna().any():
+        df['reasoning'] = df.reasoning.astype('boolean')
+    else:
+        df['reasoning'] = df.reasoning.astype(bool)
     df['score'] = df.score.astype(float)
     return df
 
-def _open_table(rows:list[dict])->pd.DataFrame:
+
+def _open_table(rows: list[dict]) -> pd.DataFrame:
     "Open questions with the columns of a table of items."
     text = lambda r: normal_text(r['question'])
     blank = [r['id'] for r in rows if not r['question'].strip() or not r['answers']]
-    if blank: raise SteerError(f'{blank[0]} has no question or no answer')
-    out = [dict(id=r['id'], question=r['question'].strip(), choices=[], correct=-1, context='', group=r['id'], subset=r['category']) | r
-           for r in sorted({text(r): r for r in rows}.values(), key=lambda r: stable_hash(['item', r['id']]))]
+    if blank:
+        raise SteerError(f'{blank[0]} has no question or no answer')
+    out = [
+        dict(
+            id=r['id'],
+            question=r['question'].strip(),
+            choices=[],
+            correct=-1,
+            context='',
+            group=r['id'],
+            subset=r['category'],
+        )
+        | r
+        for r in sorted(
+            {text(r): r for r in rows}.values(), key=lambda r: stable_hash(['item', r['id']])
+        )
+    ]
     df = pd.DataFrame(out)
-    df.attrs['dropped'] = {'repeated question': len(rows) - len(out)} if len(rows) > len(out) else {}
+    df.attrs['dropped'] = (
+        {'repeated question': len(rows) - len(out)} if len(rows) > len(out) else {}
+    )
     return df
 
 # %% ../../nbs/data/05_reasoning.ipynb #8642c640
-def _pro(r:dict, scored:bool=True)->dict:
-    what = f"question {r.get('question_id')}"
+def _pro(r: dict, scored: bool = True) -> dict:
+    what = f'question {r.get("question_id")}'
     score = r.get('memory_reason_score', r.get('label') if 'label' in r else None)
     label = reasoning_label(score, what) if scored else None
-    index = int(r['answer_index']) if r.get('answer_index') is not None else 'ABCDEFGHIJ'.index(r['answer'])
+    index = (
+        int(r['answer_index'])
+        if r.get('answer_index') is not None
+        else 'ABCDEFGHIJ'.index(r['answer'])
+    )
     options = list(r['options'])
-    while options and len(options) > index + 1 and not str(options[-1]).strip(): options.pop()  # some files pad with blanks
-    return dict(id=r.get('_ukey') or r.get('question_id'), question=r['question'], choices=options, correct=index, reasoning=label,
-                score=float(score) if scored and not isinstance(score, str) else np.nan, cot=r.get('cot_content') or '',
-                category=r.get('category') or r.get('Subject') or '', subset=r.get('category') or r.get('Subject') or '')
+    while options and len(options) > index + 1 and not str(options[-1]).strip():
+        options.pop()  # some files pad with blanks
+    return dict(
+        id=r.get('_ukey') or r.get('question_id'),
+        question=r['question'],
+        choices=options,
+        correct=index,
+        reasoning=label,
+        score=float(score) if scored and not isinstance(score, str) else np.nan,
+        cot=r.get('cot_content') or '',
+        category=r.get('category') or r.get('Subject') or '',
+        subset=r.get('category') or r.get('Subject') or '',
+    )
 
-def _bare_pro(r:dict)->dict: return _pro(r, scored=False)
+
+def _bare_pro(r: dict) -> dict:
+    return _pro(r, scored=False)
 
 # %% ../../nbs/data/05_reasoning.ipynb #398f3da2
-def _gsm(r:dict)->dict:
+def _gsm(r: dict) -> dict:
     solution, _, answer = str(r['answer']).rpartition('####')
     solution = re.sub(r'<<[^<>]*>>', '', solution).strip()
-    out = dict(question=r['question'], answers=[answer.strip().replace(',', '')], solution=solution, reasoning=True, score=np.nan, category='math')
+    out = dict(
+        question=r['question'],
+        answers=[answer.strip().replace(',', '')],
+        solution=solution,
+        reasoning=True,
+        score=np.nan,
+        category='math',
+    )
     template = r.get('original_id', r.get('id'))
-    return out | (dict(id=f"{template}-{r['instance']}", group=f'template {template}') if 'instance' in r else {})
+    return out | (
+        dict(id=f'{template}-{r["instance"]}', group=f'template {template}')
+        if 'instance' in r
+        else {}
+    )
 
-def _headless(rows:list[dict])->list[dict]:
+
+def _headless(rows: list[dict]) -> list[dict]:
     "Rows of files without header: the first is in the columns' names."
     out, last = [], None
     for r in rows:
         keys = [k for k in r if k[0] != '_']
-        if 'question' in r: out.append(r); continue
+        if 'question' in r:
+            out.append(r)
+            continue
         pairs = ([keys] if r['_file'] != last else []) + [[r[k] for k in keys]]
-        out += [dict(question=q, answer_number=a, _file=r['_file'], _part=r.get('_part', '')) for q, a in pairs]
+        out += [
+            dict(question=q, answer_number=a, _file=r['_file'], _part=r.get('_part', ''))
+            for q, a in pairs
+        ]
         last = r['_file']
     return out
 
-def _mgsm(r:dict)->dict:
+
+def _mgsm(r: dict) -> dict:
     answer = r.get('answer_number') if r.get('answer_number') is not None else r['answer']
-    return dict(question=r['question'], answers=[str(answer).strip().replace(',', '')], reasoning=True, score=np.nan, category='math')
+    return dict(
+        question=r['question'],
+        answers=[str(answer).strip().replace(',', '')],
+        reasoning=True,
+        score=np.nan,
+        category='math',
+    )
 
 # %% ../../nbs/data/05_reasoning.ipynb #eea24e44
-def _popqa(r:dict)->dict:
+def _popqa(r: dict) -> dict:
     alias = r['possible_answers']
     alias = json.loads(alias) if isinstance(alias, str) else list(alias)
-    return dict(id=str(r['id']), question=r['question'], answers=[str(a) for a in alias], reasoning=False, score=np.nan, category=r.get('prop') or 'facts')
+    return dict(
+        id=str(r['id']),
+        question=r['question'],
+        answers=[str(a) for a in alias],
+        reasoning=False,
+        score=np.nan,
+        category=r.get('prop') or 'facts',
+    )
 
-def _ceval(r:dict)->dict:
+
+def _ceval(r: dict) -> dict:
     subject = r.get('_part') or re.sub(r'_(dev|val|test)$', '', r['_file'])
-    return dict(id=f"{subject}-{r['_file'].rpartition('_')[2]}-{r['id']}", question=r['question'], choices=[r[k] for k in 'ABCD'], correct='ABCD'.index(r['answer']),
-                reasoning=False, score=np.nan, category=subject, subset=subject, cot=r.get('explanation') or '')
+    return dict(
+        id=f'{subject}-{r["_file"].rpartition("_")[2]}-{r["id"]}',
+        question=r['question'],
+        choices=[r[k] for k in 'ABCD'],
+        correct='ABCD'.index(r['answer']),
+        reasoning=False,
+        score=np.nan,
+        category=subject,
+        subset=subject,
+        cot=r.get('explanation') or '',
+    )
 
-def _mbpp(r:dict)->dict: return dict(id=str(r['task_id']), question=r['text'], answers=[r['code']], reasoning=None, score=np.nan, category='code')
-def _humaneval(r:dict)->dict:
-    return dict(id=str(r['task_id']), question=r['prompt'], answers=[r['canonical_solution']], reasoning=None, score=np.nan, category='code')
+
+def _mbpp(r: dict) -> dict:
+    return dict(
+        id=str(r['task_id']),
+        question=r['text'],
+        answers=[r['code']],
+        reasoning=None,
+        score=np.nan,
+        category='code',
+    )
+
+
+def _humaneval(r: dict) -> dict:
+    return dict(
+        id=str(r['task_id']),
+        question=r['prompt'],
+        answers=[r['canonical_solution']],
+        reasoning=None,
+        score=np.nan,
+        category='code',
+    )
 
 # %% ../../nbs/data/05_reasoning.ipynb #dcb4e9c7
-CEVAL_H = ('modern_chinese_history', 'ideological_and_moral_cultivation', 'logic', 'law', 'chinese_language_and_literature', 'art_studies',
-           'professional_tour_guide', 'legal_professional', 'high_school_chinese', 'high_school_history', 'middle_school_history')
+CEVAL_H = (
+    'modern_chinese_history',
+    'ideological_and_moral_cultivation',
+    'logic',
+    'law',
+    'chinese_language_and_literature',
+    'art_studies',
+    'professional_tour_guide',
+    'legal_professional',
+    'high_school_chinese',
+    'high_school_history',
+    'middle_school_history',
+)
 MGSM_LANGUAGES = ('zh', 'de', 'bn', 'ja', 'te', 'ru', 'fr', 'sw')
 
-def _labelled(file:str)->Source: return Source('lirefs', _pro, dict(test=(file,)))
 
-def _mgsm_source(lang:str)->Source:
-    return Source('juletxara/mgsm', _mgsm, dict(test=(f'mgsm_{lang}',)), lang, None, lang, ('lirefs',), prepare=_headless)
+def _labelled(file: str) -> Source:
+    return Source('lirefs', _pro, dict(test=(file,)))
 
-def _ceval_source(subject:str)->Source:
-    return Source('ceval/ceval-exam', _ceval, dict(validation=(f'{subject}_val',), dev=(f'{subject}_dev',)), subject, None, subject, ('lirefs',))
+
+def _mgsm_source(lang: str) -> Source:
+    return Source(
+        'juletxara/mgsm',
+        _mgsm,
+        dict(test=(f'mgsm_{lang}',)),
+        lang,
+        None,
+        lang,
+        ('lirefs',),
+        prepare=_headless,
+    )
+
+
+def _ceval_source(subject: str) -> Source:
+    return Source(
+        'ceval/ceval-exam',
+        _ceval,
+        dict(validation=(f'{subject}_val',), dev=(f'{subject}_dev',)),
+        subject,
+        None,
+        subject,
+        ('lirefs',),
+    )
+
 
 SETS = dict(
-    mmlu_pro_3000=[_labelled('mmlu-pro-3000samples')], mmlu_pro_600=[_labelled('mmlu-pro-600samples')],
-    mmlu_pro=[Source('TIGER-Lab/MMLU-Pro', _bare_pro, dict(test=('mmlu-pro/test',), validation=('mmlu-pro/validation',)), None, None, 'mmlu-pro', ('lirefs',))],
-    gsm8k=[Source('openai/gsm8k', _gsm, dict(test=('gsm8k/main/test', 'test'), train=('gsm8k/main/train', 'train')), 'main', None, 'gsm8k/main', ('lirefs',))],
-    gsm_symbolic=[Source('apple/GSM-Symbolic', _gsm, dict(test=('gsm_symbolic',)), 'main', None, '', ('lirefs',))],
+    mmlu_pro_3000=[_labelled('mmlu-pro-3000samples')],
+    mmlu_pro_600=[_labelled('mmlu-pro-600samples')],
+    mmlu_pro=[
+        Source(
+            'TIGER-Lab/MMLU-Pro',
+            _bare_pro,
+            dict(test=('mmlu-pro/test',), validation=('mmlu-pro/validation',)),
+            None,
+            None,
+            'mmlu-pro',
+            ('lirefs',),
+        )
+    ],
+    gsm8k=[
+        Source(
+            'openai/gsm8k',
+            _gsm,
+            dict(test=('gsm8k/main/test', 'test'), train=('gsm8k/main/train', 'train')),
+            'main',
+            None,
+            'gsm8k/main',
+            ('lirefs',),
+        )
+    ],
+    gsm_symbolic=[
+        Source(
+            'apple/GSM-Symbolic', _gsm, dict(test=('gsm_symbolic',)), 'main', None, '', ('lirefs',)
+        )
+    ],
     mgsm=[_mgsm_source(k) for k in MGSM_LANGUAGES],
-    popqa=[Source('akariasai/PopQA', _popqa, dict(test=('popqa/test',)), None, None, 'PopQA', ('lirefs',))],
+    popqa=[
+        Source(
+            'akariasai/PopQA', _popqa, dict(test=('popqa/test',)), None, None, 'PopQA', ('lirefs',)
+        )
+    ],
     ceval_h=[_ceval_source(s) for s in CEVAL_H],
-    mbpp=[Source('google-research-datasets/mbpp', _mbpp, dict(test=('mbpp',)), 'full', None, 'mbpp/full', ('lirefs',))],
-    humaneval=[Source('openai/openai_humaneval', _humaneval, dict(test=('humaneval',)), None, None, 'HumanEval', ('lirefs',))])
+    mbpp=[
+        Source(
+            'google-research-datasets/mbpp',
+            _mbpp,
+            dict(test=('mbpp',)),
+            'full',
+            None,
+            'mbpp/full',
+            ('lirefs',),
+        )
+    ],
+    humaneval=[
+        Source(
+            'openai/openai_humaneval',
+            _humaneval,
+            dict(test=('humaneval',)),
+            None,
+            None,
+            'HumanEval',
+            ('lirefs',),
+        )
+    ],
+)
 _OPEN = ('gsm8k', 'gsm_symbolic', 'mgsm', 'popqa', 'mbpp', 'humaneval')
 
 # %% ../../nbs/data/05_reasoning.ipynb #729b9e2b
 def load_reasoning(
-    name:str|os.PathLike, # one of `SETS`, or a json file of rows with a score or label
-    max_items:int|None=None, # a seeded sample, twins together
-    seed:int=0, # of the sample
-    split:str|None=None, # the set's first if not given
-    source:str|os.PathLike|None=None, # the LiReFs folder, a file, or 'hub'
-    order:bool=False, # a fair order of the options instead of the file's
-)->pd.DataFrame: # a table of items with `reasoning`, `score`, `category`, `answers`, `source_set`
+    name: str | os.PathLike,  # one of `SETS`, or a json file of rows with a score or label
+    max_items: int | None = None,  # a seeded sample, twins together
+    seed: int = 0,  # of the sample
+    split: str | None = None,  # the set's first if not given
+    source: str | os.PathLike | None = None,  # the LiReFs folder, a file, or 'hub'
+    order: bool = False,  # a fair order of the options instead of the file's
+) -> (
+    pd.DataFrame
+):  # a table of items with `reasoning`, `score`, `category`, `answers`, `source_set`
     "A labelled set as a table of items."
     own = str(name) not in SETS and Path(name).suffix in ('.json', '.jsonl', '.parquet', '.csv')
-    if not own and str(name) not in SETS: raise suggest(str(name), [*SETS, 'a .json file'], 'set of questions')
-    sources, label = ([_labelled(Path(name).stem)], Path(name).stem) if own else (SETS[str(name)], str(name))
+    if not own and str(name) not in SETS:
+        raise suggest(str(name), [*SETS, 'a .json file'], 'set of questions')
+    sources, label = (
+        ([_labelled(Path(name).stem)], Path(name).stem) if own else (SETS[str(name)], str(name))
+    )
     split = split or next(iter(sources[0].splits))
-    if split not in sources[0].splits: raise SteerError(f'{label} has no split {split!r}; there are: {", ".join(sources[0].splits)}')
+    if split not in sources[0].splits:
+        raise SteerError(
+            f'{label} has no split {split!r}; there are: {", ".join(sources[0].splits)}'
+        )
     got = [_rows_of(s, label, split, Path(name) if own else source) for s in sources]
     df = _finish([r for rows, _ in got for r in rows], label, label not in _OPEN, order)
     df.attrs |= dict(task=label, source='; '.join(dict.fromkeys(o for _, o in got)), split=split)
     return sample_items(df, max_items, seed)
 
-def _rows_of(src:Source, name:str, split:str, where)->tuple[list[dict], str]:
+
+def _rows_of(src: Source, name: str, split: str, where) -> tuple[list[dict], str]:
     "The items of one part, and where they are from."
-    if where and where != 'hub' and not Path(where).exists(): raise SteerError(f'source: no file or folder {where}')
+    if where and where != 'hub' and not Path(where).exists():
+        raise SteerError(f'source: no file or folder {where}')
     ws = os.environ.get('WORKSPACE')
     if src.id == 'lirefs' and where in (None, 'hub'):
-        if where is None and ws and (Path(ws)/'datasets'/'lirefs').is_dir(): where = Path(ws)/'datasets'/'lirefs'
-        else: raise SteerError(f'{name} carries labels that exist only in the LiReFs data archive (dataset.zip of its repository), not on the Hub: unzip it and '
-                               "give the folder with source=, or put it into $WORKSPACE/datasets/lirefs; without it, `mmlu_by_subject` is a stand-in")
+        if where is None and ws and (Path(ws) / 'datasets' / 'lirefs').is_dir():
+            where = Path(ws) / 'datasets' / 'lirefs'
+        else:
+            raise SteerError(
+                f'{name} carries labels that exist only in the LiReFs data archive (dataset.zip of its repository), not on the Hub: unzip it and '
+                'give the folder with source=, or put it into $WORKSPACE/datasets/lirefs; without it, `mmlu_by_subject` is a stand-in'
+            )
     rows, origin, missing = source_rows(src, [split], where)
-    if not rows: raise SteerError(f'{where} has no rows of {name} {src.part} {split}: looked for {", ".join(src.splits[split])}')
-    rows = src.prepare([r | dict(_part=src.part if name in ('mgsm', 'ceval_h') else '') for r in rows])
-    try: return [src.item(r) for r in rows], '; '.join(origin)
+    if not rows:
+        raise SteerError(
+            f'{where} has no rows of {name} {src.part} {split}: looked for {", ".join(src.splits[split])}'
+        )
+    rows = src.prepare(
+        [r | dict(_part=src.part if name in ('mgsm', 'ceval_h') else '') for r in rows]
+    )
+    try:
+        return [src.item(r) for r in rows], '; '.join(origin)
     except (KeyError, TypeError, ValueError) as e:
-        if isinstance(e, SteerError): raise
-        raise SteerError(f'the rows are not those of {name}: {type(e).__name__} {e}; their columns: {", ".join(k for k in rows[0] if k[0] != "_")}') from e
+        if isinstance(e, SteerError):
+            raise
+        raise SteerError(
+            f'the rows are not those of {name}: {type(e).__name__} {e}; their columns: {", ".join(k for k in rows[0] if k[0] != "_")}'
+        ) from e
 
 # %% ../../nbs/data/05_reasoning.ipynb #03b7d68c
-MMLU_SIDES = {True: dict(math=('abstract_algebra', 'college_mathematics', 'elementary_mathematics', 'high_school_mathematics', 'high_school_statistics'),
-                         physics=('astronomy', 'college_physics', 'conceptual_physics', 'high_school_physics'),
-                         chemistry=('college_chemistry', 'high_school_chemistry'), engineering=('electrical_engineering',)),
-              False: dict(history=('high_school_european_history', 'high_school_us_history', 'high_school_world_history', 'prehistory'),
-                          law=('international_law', 'jurisprudence', 'professional_law'), psychology=('high_school_psychology', 'professional_psychology'))}
+MMLU_SIDES = {
+    True: dict(
+        math=(
+            'abstract_algebra',
+            'college_mathematics',
+            'elementary_mathematics',
+            'high_school_mathematics',
+            'high_school_statistics',
+        ),
+        physics=('astronomy', 'college_physics', 'conceptual_physics', 'high_school_physics'),
+        chemistry=('college_chemistry', 'high_school_chemistry'),
+        engineering=('electrical_engineering',),
+    ),
+    False: dict(
+        history=(
+            'high_school_european_history',
+            'high_school_us_history',
+            'high_school_world_history',
+            'prehistory',
+        ),
+        law=('international_law', 'jurisprudence', 'professional_law'),
+        psychology=('high_school_psychology', 'professional_psychology'),
+    ),
+}
+
 
 def mmlu_by_subject(
-    max_items:int|None=None, # of both sides together, half each
-    seed:int=0, # of the sample
-    split:str='test', # of MMLU
-    order:bool=True, # a fair order of the options
-)->pd.DataFrame: # as `load_reasoning`; `attrs['note']` says what it is
+    max_items: int | None = None,  # of both sides together, half each
+    seed: int = 0,  # of the sample
+    split: str = 'test',  # of MMLU
+    order: bool = True,  # a fair order of the options
+) -> pd.DataFrame:  # as `load_reasoning`; `attrs['note']` says what it is
     "MMLU's sciences against its humanities: a stand-in for labels, by topic alone."
     sides = []
     for side, fields in MMLU_SIDES.items():
         of = {s: f for f, subjects in fields.items() for s in subjects}
         df = pd.concat([load_task(f'mmlu/{s}', split=split) for s in of], ignore_index=True)
-        df = df.assign(reasoning=side, score=float(side), category=df.subset.map(of), source_set='mmlu_by_subject')
-        sides.append(sample_items(df, None if max_items is None else max(1, max_items//2), seed))
+        df = df.assign(
+            reasoning=side,
+            score=float(side),
+            category=df.subset.map(of),
+            source_set='mmlu_by_subject',
+        )
+        sides.append(sample_items(df, None if max_items is None else max(1, max_items // 2), seed))
     out = pd.concat(sides, ignore_index=True)
     out['answers'] = [[cs[k]] for cs, k in zip(out.choices, out.correct)]
     out = out.iloc[np.argsort([stable_hash(['item', i]) for i in out.id])].reset_index(drop=True)
-    out.attrs = dict(task='mmlu_by_subject', note='a stand-in: the label is the topic of the subject, nobody rated the questions', split=split)
+    out.attrs = dict(
+        task='mmlu_by_subject',
+        note='a stand-in: the label is the topic of the subject, nobody rated the questions',
+        split=split,
+    )
     return out
 
 # %% ../../nbs/data/05_reasoning.ipynb #35e6ee3b
 def symbol_contrast(
-    corpus:Corpus=Corpus(), # the world
-    n:int=100, # items of each label and level
-    levels:tuple=(1, 2, 3, 4, 5),
-    seed:int=0, # same seed, same items
-    direct:float=0., # share that asks for the answer alone
-    held:bool=False, # with equations that training never saw (levels 2 to 5)
-)->pd.DataFrame: # as `load_reasoning`, with the columns of `symbol_items`
+    corpus: Corpus = Corpus(),  # the world
+    n: int = 100,  # items of each label and level
+    levels: tuple = (1, 2, 3, 4, 5),
+    seed: int = 0,  # same seed, same items
+    direct: float = 0.0,  # share that asks for the answer alone
+    held: bool = False,  # with equations that training never saw (levels 2 to 5)
+) -> pd.DataFrame:  # as `load_reasoning`, with the columns of `symbol_items`
     "Computed against memorised items of the symbol world, level by level."
-    parts = [symbol_items(corpus, k, n, 'reasoning', seed, place=p, direct=direct, held=held) for k in levels for p in ('none', 'asked')]
+    parts = [
+        symbol_items(corpus, k, n, 'reasoning', seed, place=p, direct=direct, held=held)
+        for k in levels
+        for p in ('none', 'asked')
+    ]
     raw = pd.concat(parts, ignore_index=True)
-    if bad := set(raw.kind) - {'computed', 'memorised'}: raise SteerError(f'items of kind {sorted(bad)} have no label')
+    if bad := set(raw.kind) - {'computed', 'memorised'}:
+        raise SteerError(f'items of kind {sorted(bad)} have no label')
     label = raw.kind == 'computed'
-    out = raw.assign(question=raw.source, choices=[list('0123456789')] * len(raw), correct=raw.answer.astype(int), context='', reasoning=label, score=label.astype(float),
-                     category=[f'level {k}' for k in raw.level], subset=[f'level {k}' for k in raw.level], answers=[[str(a)] for a in raw.answer], source_set='symbols')
+    out = raw.assign(
+        question=raw.source,
+        choices=[list('0123456789')] * len(raw),
+        correct=raw.answer.astype(int),
+        context='',
+        reasoning=label,
+        score=label.astype(float),
+        category=[f'level {k}' for k in raw.level],
+        subset=[f'level {k}' for k in raw.level],
+        answers=[[str(a)] for a in raw.answer],
+        source_set='symbols',
+    )
     out = out.drop_duplicates('source').reset_index(drop=True)
     out['id'] = [f'symbols/{stable_hash([corpus.seed, s], 12)}' for s in out.source]
     known = [names[ord(f) - 65] if f else '' for names, f in zip(out.names, out.fact)]
     return out.assign(group=[f'fact {k}' if k else i for k, i in zip(known, out.id)])
 
 # %% ../../nbs/data/05_reasoning.ipynb #e652e4e2
-def _labels(items:pd.DataFrame)->np.ndarray:
-    if 'reasoning' not in items: raise SteerError("the items have no column 'reasoning': load them with load_reasoning, mmlu_by_subject or symbol_contrast")
-    if items.reasoning.isna().any(): raise SteerError(f'{int(items.reasoning.isna().sum())} of {len(items)} items have no label: drop them first, e.g. items.dropna(subset="reasoning")')
+def _labels(items: pd.DataFrame) -> np.ndarray:
+    if 'reasoning' not in items:
+        raise SteerError(
+            "the items have no column 'reasoning': load them with load_reasoning, mmlu_by_subject or symbol_contrast"
+        )
+    if items.reasoning.isna().any():
+        raise SteerError(
+            f'{int(items.reasoning.isna().sum())} of {len(items)} items have no label: drop them first, e.g. items.dropna(subset="reasoning")'
+        )
     return items.reasoning.to_numpy(bool)
 
+
 def contrast_cells(
-    items:pd.DataFrame, # with `reasoning` and `category`
-    bins:int=4, # ranges of length, by quantiles of all questions; 1 ignores the length
-    by:str='category', # the column to match; '' for none
-)->np.ndarray: # (items,) the cell of each, as text
+    items: pd.DataFrame,  # with `reasoning` and `category`
+    bins: int = 4,  # ranges of length, by quantiles of all questions; 1 ignores the length
+    by: str = 'category',  # the column to match; '' for none
+) -> np.ndarray:  # (items,) the cell of each, as text
     "The category and the range of length of each item."
-    if bins < 1: raise SteerError(f'bins is {bins}; give at least 1')
-    if by and by not in items: raise SteerError(f'the items have no column {by!r}; there are: {", ".join(items.columns)}')
+    if bins < 1:
+        raise SteerError(f'bins is {bins}; give at least 1')
+    if by and by not in items:
+        raise SteerError(f'the items have no column {by!r}; there are: {", ".join(items.columns)}')
     n = items.question.str.len().to_numpy()
     cuts = np.unique(np.quantile(n, np.linspace(0, 1, bins + 1)[1:-1]))
-    return np.array([f'{c} | {k}' for c, k in zip(items[by] if by else [''] * len(items), np.searchsorted(cuts, n, side='left'))])
+    return np.array(
+        [
+            f'{c} | {k}'
+            for c, k in zip(
+                items[by] if by else [''] * len(items), np.searchsorted(cuts, n, side='left')
+            )
+        ]
+    )
+
 
 def matched_weights(
-    items:pd.DataFrame, # with `reasoning` and `category`
-    bins:int=4, # ranges of length
-    by:str='category', # the column to match
-)->np.ndarray: # (items,) sums to 1 over reasoning, to -1 over memory
+    items: pd.DataFrame,  # with `reasoning` and `category`
+    bins: int = 4,  # ranges of length
+    by: str = 'category',  # the column to match
+) -> np.ndarray:  # (items,) sums to 1 over reasoning, to -1 over memory
     "Weights of the matched difference of means."
     y, cell = _labels(items), contrast_cells(items, bins, by)
     w = np.zeros(len(items))
     for c in np.unique(cell):
         pos, neg = (cell == c) & y, (cell == c) & ~y
         a, b = pos.sum(), neg.sum()
-        if a and b: w[pos], w[neg] = b/(a + b), -a/(a + b)
-    if not w.any(): raise SteerError(f'no {by or "range of length"} holds both labels: there is nothing to match; by="" matches the length alone, or use labels given by question')
-    return w/w[w > 0].sum()
+        if a and b:
+            w[pos], w[neg] = b / (a + b), -a / (a + b)
+    if not w.any():
+        raise SteerError(
+            f'no {by or "range of length"} holds both labels: there is nothing to match; by="" matches the length alone, or use labels given by question'
+        )
+    return w / w[w > 0].sum()
 
 # %% ../../nbs/data/05_reasoning.ipynb #7a447aca
 def matched_pairs(
-    items:pd.DataFrame, # with `reasoning` and `category`
-    bins:int=4, # ranges of length
-    by:str='category', # the column to match
-    seed:int=0, # which items of a cell go together
-)->pd.DataFrame: # one row per pair: pair, cell, reasoning, memory (ids)
+    items: pd.DataFrame,  # with `reasoning` and `category`
+    bins: int = 4,  # ranges of length
+    by: str = 'category',  # the column to match
+    seed: int = 0,  # which items of a cell go together
+) -> pd.DataFrame:  # one row per pair: pair, cell, reasoning, memory (ids)
     "As many disjoint pairs within cells as there are."
     y, cell, ids, rows = _labels(items), contrast_cells(items, bins, by), items.id.to_numpy(), []
     gen = rng('matched pairs', seed)
     for c in np.unique(cell):
         a, b = (gen.permutation(np.flatnonzero((cell == c) & m)) for m in (y, ~y))
-        rows += [dict(pair=len(rows) + k, cell=c, reasoning=ids[i], memory=ids[j]) for k, (i, j) in enumerate(zip(a, b))]
-    if not rows: raise SteerError(f'no {by or "range of length"} holds both labels: there are no pairs')
+        rows += [
+            dict(pair=len(rows) + k, cell=c, reasoning=ids[i], memory=ids[j])
+            for k, (i, j) in enumerate(zip(a, b))
+        ]
+    if not rows:
+        raise SteerError(f'no {by or "range of length"} holds both labels: there are no pairs')
     return pd.DataFrame(rows)
 
 # %% ../../nbs/data/05_reasoning.ipynb #72475fe7
 def contrast_splits(
-    items:pd.DataFrame, # with `reasoning`
-    seed:int=0, # same seed, same parts
-    sizes:tuple=(.6, .2, .2), # of fit, select, test
-)->dict[str, pd.DataFrame]: # 'fit', 'select', 'test'
+    items: pd.DataFrame,  # with `reasoning`
+    seed: int = 0,  # same seed, same parts
+    sizes: tuple = (0.6, 0.2, 0.2),  # of fit, select, test
+) -> dict[str, pd.DataFrame]:  # 'fit', 'select', 'test'
     "Three parts without a common question, each with both labels."
     _labels(items)
     parts = dict(zip(('fit', 'select', 'test'), split_items(items, seed, sizes).values()))
     for name, df in parts.items():
-        if len(df) and df.reasoning.nunique() < 2: raise SteerError(f'{name} holds one label only ({len(df)} items): give more items, or another seed than {seed}')
+        if len(df) and df.reasoning.nunique() < 2:
+            raise SteerError(
+                f'{name} holds one label only ({len(df)} items): give more items, or another seed than {seed}'
+            )
     return parts
 
+
 def check_disjoint(
-    fit:pd.DataFrame, # items that a direction or a choice was made from
-    test:pd.DataFrame, # items to report on
-    force:bool=False, # report all the same
-)->int: # shared ids, groups and questions
+    fit: pd.DataFrame,  # items that a direction or a choice was made from
+    test: pd.DataFrame,  # items to report on
+    force: bool = False,  # report all the same
+) -> int:  # shared ids, groups and questions
     "Refuse to report on items that were used for fitting."
     leaks = split_leaks(dict(fit=fit, test=test))
     ids = sorted(set(fit.id) & set(test.id))
-    if not len(leaks) and not ids: return 0
+    if not len(leaks) and not ids:
+        return 0
     first = f'item {ids[0]}' if ids else f'{leaks.kind[0]} {leaks.value[0][:60]!r}'
     text = f'{len(ids)} items and {int((leaks.kind == "question").sum())} questions are in both the fitting and the test part (first: {first})'
-    if not force: raise SteerError(f'{text}: an effect measured on them is no evidence. Use contrast_splits, or force=True to go on all the same')
+    if not force:
+        raise SteerError(
+            f'{text}: an effect measured on them is no evidence. Use contrast_splits, or force=True to go on all the same'
+        )
     warnings.warn(f'{text}; going on as asked', stacklevel=2)
     return len(ids) or len(leaks)

@@ -14,83 +14,145 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from ..core import SteerError, check_params, data_path, file_sha256, reading, stable_hash, suggest
+from steer_nb.core import (
+    SteerError,
+    check_params,
+    data_path,
+    file_sha256,
+    reading,
+    stable_hash,
+    suggest,
+)
 
 # %% ../../nbs/experiments/00_jobs.ipynb #98210fd9
-experiments = dict(pas='steer_nb.experiments.pas', lirefs='steer_nb.experiments.lirefs', think_to_talk='steer_nb.experiments.think_to_talk',
-    delta_transcoder='steer_nb.experiments.delta_transcoder')  # name -> module with `defaults`, `check` and `run`
+experiments = dict(
+    pas='steer_nb.experiments.pas.experiment',
+    lirefs='steer_nb.experiments.lirefs.experiment',
+    think_to_talk='steer_nb.experiments.think_to_talk.experiment',
+    delta_transcoder='steer_nb.experiments.delta_transcoder.experiment',
+)  # name -> module with `defaults`, `check` and `run`
 default_job = 'pas/embedded'
+
 
 def own_folder() -> Path | None:
     "A folder of one's own experiments (`name.py`) and job files: `$STEER_JOBS`."
-    if not (named := os.environ.get('STEER_JOBS')): return None
-    if not Path(named).expanduser().is_dir(): raise SteerError(f'STEER_JOBS names {named}, which is no folder: make it, or unset the variable')
+    if not (named := os.environ.get('STEER_JOBS')):
+        return None
+    if not Path(named).expanduser().is_dir():
+        raise SteerError(
+            f'STEER_JOBS names {named}, which is no folder: make it, or unset the variable'
+        )
     return Path(named).expanduser().absolute()
+
 
 def known_experiments() -> dict[str, str]:
     "Name -> module, or file of one's own."
-    return {p.stem: str(p) for p in sorted(own_folder().glob('*.py'))} | experiments if own_folder() else experiments
+    return (
+        {p.stem: str(p) for p in sorted(own_folder().glob('*.py'))} | experiments
+        if own_folder()
+        else experiments
+    )
+
 
 _needed = ('model', 'revision', 'seed')  # what every run is told apart by
+
 
 def experiment_module(
     name: str,  # as in `known_experiments`
 ):
     "The module of an experiment, checked: it has `defaults`, `check`, `run` and `tables`."
-    if name in experiments: return importlib.import_module(experiments[name])
-    if name not in known_experiments(): raise suggest(name, known_experiments(), 'experiment')
+    if name in experiments:
+        return importlib.import_module(experiments[name])
+    if name not in known_experiments():
+        raise suggest(name, known_experiments(), 'experiment')
     file = known_experiments()[name]
     key = f'steer_jobs_{name}_{file_sha256(file, 12)}'
-    if key in sys.modules: return sys.modules[key]
+    if key in sys.modules:
+        return sys.modules[key]
     spec = importlib.util.spec_from_file_location(key, file)
     module = sys.modules[key] = importlib.util.module_from_spec(spec)
-    try: spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
     except Exception as e:
         del sys.modules[key]
         raise SteerError(f'the experiment {file} cannot be loaded: {type(e).__name__}: {e}') from e
-    lacks = [a for a in ('defaults', 'check', 'run', 'tables') if not hasattr(module, a)] or [k for k in _needed if k not in module.defaults]
+    lacks = [a for a in ('defaults', 'check', 'run', 'tables') if not hasattr(module, a)] or [
+        k for k in _needed if k not in module.defaults
+    ]
     if lacks:
         del sys.modules[key]
-        raise SteerError(f"the experiment {file} lacks {', '.join(lacks)}: it needs defaults (with {', '.join(_needed)}), check(params), run(lm, **params) and tables(run)")
+        raise SteerError(
+            f'the experiment {file} lacks {", ".join(lacks)}: it needs defaults (with {", ".join(_needed)}), check(params), run(lm, **params) and tables(run)'
+        )
     return module
+
 
 def _job_files() -> dict[str, Path]:
     "Job file of each name; one's own beside those that come along."
     out = {}
     for root in (own_folder(), data_path('jobs')):
-        if root: out |= {p.relative_to(root).with_suffix('').as_posix(): p for p in root.rglob('*.yaml')}
+        if root:
+            out |= {p.relative_to(root).with_suffix('').as_posix(): p for p in root.rglob('*.yaml')}
     return out
+
 
 def job_names() -> list[str]:
     "Names of the job files, e.g. 'pas/embedded'."
     return sorted(_job_files())
 
+
 def load_job(
     name: str,  # e.g. 'pas/embedded'
-) -> dict:      # experiment, about, reproduces, needs, params, vary
+) -> dict:  # experiment, about, reproduces, needs, params, vary
     "A job file; `SteerError` for an unknown name or a malformed file."
-    if name not in job_names(): raise suggest(name, job_names(), 'job')
-    with reading(f'job file {name}.yaml', 'YAML'): job = yaml.safe_load(_job_files()[name].read_text(encoding='utf-8'))
-    if not isinstance(job, dict) or set(job) - {'experiment', 'about', 'reproduces', 'needs', 'params', 'vary'} or job.get('experiment') not in [*known_experiments()]:
-        raise SteerError(f'job file {name}.yaml must hold experiment (one of {list(known_experiments())}), about, params and perhaps reproduces, needs, vary')
+    if name not in job_names():
+        raise suggest(name, job_names(), 'job')
+    with reading(f'job file {name}.yaml', 'YAML'):
+        job = yaml.safe_load(_job_files()[name].read_text(encoding='utf-8'))
+    if (
+        not isinstance(job, dict)
+        or set(job) - {'experiment', 'about', 'reproduces', 'needs', 'params', 'vary'}
+        or job.get('experiment') not in [*known_experiments()]
+    ):
+        raise SteerError(
+            f'job file {name}.yaml must hold experiment (one of {list(known_experiments())}), about, params and perhaps reproduces, needs, vary'
+        )
     kinds = dict(experiment=str, about=str, reproduces=str, needs=str, params=dict, vary=dict)
     out = {k: job.get(k) or kind() for k, kind in kinds.items()}
-    if bad := [k for k, kind in kinds.items() if not isinstance(out[k], kind)]: raise SteerError(f'job file {name}.yaml: {bad[0]} is {out[bad[0]]!r}, it must be a {kinds[bad[0]].__name__}')
-    if bad := [k for k, v in out['vary'].items() if not isinstance(k, str) or not isinstance(v, list) or not v or (',' in k and not all(isinstance(x, list) and len(x) == k.count(',') + 1 for x in v))]:
-        raise SteerError(f'job file {name}.yaml: vary {bad[0]!r} is {out["vary"][bad[0]]!r}, it must be a list of values, of as many each as there are names')
+    if bad := [k for k, kind in kinds.items() if not isinstance(out[k], kind)]:
+        raise SteerError(
+            f'job file {name}.yaml: {bad[0]} is {out[bad[0]]!r}, it must be a {kinds[bad[0]].__name__}'
+        )
+    if bad := [
+        k
+        for k, v in out['vary'].items()
+        if not isinstance(k, str)
+        or not isinstance(v, list)
+        or not v
+        or (',' in k and not all(isinstance(x, list) and len(x) == k.count(',') + 1 for x in v))
+    ]:
+        raise SteerError(
+            f'job file {name}.yaml: vary {bad[0]!r} is {out["vary"][bad[0]]!r}, it must be a list of values, of as many each as there are names'
+        )
     return out
 
+
 def job_runs(
-    name: str,        # a job's name
-    **overrides,      # parameters for all its runs; one that the job varies is held at this value
-) -> list[dict]:      # parameters of each run
+    name: str,  # a job's name
+    **overrides,  # parameters for all its runs; one that the job varies is held at this value
+) -> list[dict]:  # parameters of each run
     "What a job stands for: one run, or one per combination of what it varies."
     spec, runs = load_job(name), []
-    axes = [[dict(zip(names.replace(' ', '').split(','), v if ',' in names else [v])) for v in values] for names, values in spec['vary'].items()]
+    axes = [
+        [dict(zip(names.replace(' ', '').split(','), v if ',' in names else [v])) for v in values]
+        for names, values in spec['vary'].items()
+    ]
     for one in itertools.product(*axes):
         p = spec['params'] | {k: v for d in one for k, v in d.items()} | overrides
-        if p not in runs: runs.append(p)
+        if p not in runs:
+            runs.append(p)
     return runs
+
 
 def match_jobs(
     jobs: str | list[str],  # names or patterns
@@ -99,15 +161,20 @@ def match_jobs(
     known, out = job_names(), []
     for j in [jobs] if isinstance(jobs, str) else list(jobs):
         hits = fnmatch.filter(known, j)
-        if not hits: raise suggest(j, known, 'job')
+        if not hits:
+            raise suggest(j, known, 'job')
         out += [h for h in hits if h not in out]
-    if not out: raise SteerError('no job is named: give at least one, e.g. jobs="pas/embedded"')
+    if not out:
+        raise SteerError('no job is named: give at least one, e.g. jobs="pas/embedded"')
     return out
+
 
 def comes_along(model: str) -> bool:
     "Is it a model that needs no download: embedded, trained here, or random?"
-    from steer_nb.models.embedded import _embedded, twin_names
-    return model in _embedded or model.split('/')[0] == 'tiny' or model in twin_names()
+    from steer_nb.models.embedded import EMBEDDED, twin_names
+
+    return model in EMBEDDED or model.split('/')[0] == 'tiny' or model in twin_names()
+
 
 def list_jobs() -> pd.DataFrame:
     "One row per job file: what it is about, what it reproduces and needs, whether its models come along, how many runs it stands for."
@@ -115,7 +182,14 @@ def list_jobs() -> pd.DataFrame:
     for n in job_names():
         spec, runs = load_job(n), job_runs(n)
         models = {r.get('model', 'smollm2-135m') for r in runs}
-        rows.append(dict(job=n, **{k: spec[k] for k in ('experiment', 'about', 'reproduces', 'needs')}, embedded='yes' if all(map(comes_along, models)) else 'reduced', runs=len(runs)))
+        rows.append(
+            dict(
+                job=n,
+                **{k: spec[k] for k in ('experiment', 'about', 'reproduces', 'needs')},
+                embedded='yes' if all(map(comes_along, models)) else 'reduced',
+                runs=len(runs),
+            )
+        )
     return pd.DataFrame(rows)
 
 # %% ../../nbs/experiments/00_jobs.ipynb #f53c473f
@@ -123,47 +197,71 @@ def experiment_of(job: str):
     "The module that runs a job: its `defaults`, `check`, `run` and `tables`."
     return experiment_module(load_job(job)['experiment'])
 
+
 def run_job(
     job: str = default_job,  # a job's name
-    **overrides,             # parameters that differ from the job's
-):                           # a finished Run
+    **overrides,  # parameters that differ from the job's
+):  # a finished Run
     "Run a job; of one that varies parameters, the first run that the overrides leave."
     return run_all(job, 1, **overrides)[0]
 
+
 def run_all(
-    job: str,                # a job's name
-    most: int | None = None, # stop after so many runs
-    **overrides,             # parameters that differ from the job's, in all runs
-) -> list:                   # finished Runs
+    job: str,  # a job's name
+    most: int | None = None,  # stop after so many runs
+    **overrides,  # parameters that differ from the job's, in all runs
+) -> list:  # finished Runs
     "Run everything a job stands for; seeds that share a pool of items side by side, all else one after the other. Finished runs are only read."
     module = experiment_of(job)
     todo, done = job_runs(job, **overrides)[:most], {}
-    for p in todo: module.check(p)  # before hours of work
+    for p in todo:
+        module.check(p)  # before hours of work
     for p in todo:
         rest = {k: v for k, v in p.items() if k != 'seed'}
-        seeds = [q['seed'] for q in todo if q.get('pool') is not None and q == rest | dict(seed=q.get('seed'))]
-        if stable_hash(p) in done: continue
-        if len(seeds) < 2: done[stable_hash(p)] = module.run(**p)
-        else: done |= {stable_hash(rest | dict(seed=s)): r for s, r in zip(seeds, module.run_seeds(seeds, **rest))}
+        seeds = [
+            q['seed']
+            for q in todo
+            if q.get('pool') is not None and q == rest | dict(seed=q.get('seed'))
+        ]
+        if stable_hash(p) in done:
+            continue
+        if len(seeds) < 2:
+            done[stable_hash(p)] = module.run(**p)
+        else:
+            done |= {
+                stable_hash(rest | dict(seed=s)): r
+                for s, r in zip(seeds, module.run_seeds(seeds, **rest))
+            }
     return [done[stable_hash(p)] for p in todo]
 
 # %% ../../nbs/experiments/00_jobs.ipynb #512a0702
 def given_params(
-    namespace: dict,      # the notebook's globals()
-    cells: list[str],     # sources of the cells run so far (`In`)
-    declared: dict,       # the parameters cell as it stands in the repository: name -> value
-) -> tuple[str, dict]:    # job name, overrides
+    namespace: dict,  # the notebook's globals()
+    cells: list[str],  # sources of the cells run so far (`In`)
+    declared: dict,  # the parameters cell as it stands in the repository: name -> value
+) -> tuple[str, dict]:  # job name, overrides
     "What the user asked for: the job and the parameters that were given; `SteerError` for an unknown name."
     injected = [n for c in cells if c.lstrip().startswith('# Parameters') for n in _assigned(c)]
-    changed = [n for n in declared if n in namespace and (n in injected or namespace[n] != declared[n])]
+    changed = [
+        n for n in declared if n in namespace and (n in injected or namespace[n] != declared[n])
+    ]
     job = str(namespace['job'] if 'job' in changed else declared['job'])
     module = experiment_of(job)
     for n in [*injected, *changed]:
-        if n not in module.defaults and n != 'job': raise suggest(n, ['job', *module.defaults], f'parameter of {job}')
+        if n not in module.defaults and n != 'job':
+            raise suggest(n, ['job', *module.defaults], f'parameter of {job}')
     return job, {n: namespace[n] for n in dict.fromkeys([*changed, *injected]) if n != 'job'}
 
+
 def _assigned(source: str) -> list[str]:
-    return [t.id for node in ast.parse(source).body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
+    return [
+        t.id
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign)
+        for t in node.targets
+        if isinstance(t, ast.Name)
+    ]
+
 
 def notebook_defaults() -> dict:
     "The values of run_exp's parameters cell: the default job's, which it repeats as plain literals."

@@ -15,120 +15,197 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import RunError, SteerError, file_sha256, read_json, read_tensors, reads, rng, suggest, torch_rng, write_json, write_tensors
+from steer_nb.core import (
+    RunError,
+    SteerError,
+    file_sha256,
+    read_json,
+    read_tensors,
+    reads,
+    rng,
+    suggest,
+    torch_rng,
+    write_json,
+    write_tensors,
+)
 from ..models.edits import Edit, edit
-from ..models.loading import LM, fingerprint, sites_of
+from ..models.lm import LM, fingerprint, sites_of
 from ..models.tracing import capture
 
 # %% ../../nbs/methods/00_directions.ipynb #dcd1a849
 units_known = ('resid', 'raw', 'unit')
 
+
 @dataclass(frozen=True, eq=False)
 class Direction:
     "A unit vector at one or several sites, with its provenance."
-    sites: list[str]         # canonical site names
-    vectors: Tensor          # (sites, d), float32, unit length
-    norms: Tensor            # (sites,) length of the fitted vector
-    scale: Tensor            # (sites,) mean length of the activations there
+
+    sites: list[str]  # canonical site names
+    vectors: Tensor  # (sites, d), float32, unit length
+    norms: Tensor  # (sites,) length of the fitted vector
+    scale: Tensor  # (sites,) mean length of the activations there
     meta: dict = field(default_factory=dict)  # model, revision, fingerprint, method, counts
 
-    def __repr__(self) -> str: return f'Direction({len(self.sites)} sites: {", ".join(self.sites[:3])}{", ..." if len(self.sites) > 3 else ""}; {self.meta.get("method", "")} on {self.meta.get("model", "?")})'
-    def __len__(self) -> int: return len(self.sites)
+    def __repr__(self) -> str:
+        return f'Direction({len(self.sites)} sites: {", ".join(self.sites[:3])}{", ..." if len(self.sites) > 3 else ""}; {self.meta.get("method", "")} on {self.meta.get("model", "?")})'
+
+    def __len__(self) -> int:
+        return len(self.sites)
 
     def __getitem__(self, site: str) -> 'Direction':
         "The direction at one site."
-        if site not in self.sites: raise suggest(site, self.sites, 'site of this direction')
+        if site not in self.sites:
+            raise suggest(site, self.sites, 'site of this direction')
         i = self.sites.index(site)
-        return replace(self, sites=[site], vectors=self.vectors[i:i + 1], norms=self.norms[i:i + 1], scale=self.scale[i:i + 1])
+        return replace(
+            self,
+            sites=[site],
+            vectors=self.vectors[i : i + 1],
+            norms=self.norms[i : i + 1],
+            scale=self.scale[i : i + 1],
+        )
 
     def step(self, units: str = 'resid') -> Tensor:
         "What strength 1 adds, per site: (sites, d)."
-        if units not in units_known: raise suggest(units, units_known, 'units')
-        if units == 'resid' and not bool(torch.isfinite(self.scale).all()): raise SteerError("this direction does not know how long activations are at its sites (it was read from another program's file): use units='raw' or 'unit'")
-        return self.vectors * dict(raw=self.norms, unit=torch.ones_like(self.norms), resid=self.scale)[units][:, None]
+        if units not in units_known:
+            raise suggest(units, units_known, 'units')
+        if units == 'resid' and not bool(torch.isfinite(self.scale).all()):
+            raise SteerError(
+                "this direction does not know how long activations are at its sites (it was read from another program's file): use units='raw' or 'unit'"
+            )
+        return (
+            self.vectors
+            * dict(raw=self.norms, unit=torch.ones_like(self.norms), resid=self.scale)[units][
+                :, None
+            ]
+        )
 
 # %% ../../nbs/methods/00_directions.ipynb #7e285ecb
 def steer(
     d: Direction,
-    strength: float = 1.,      # in `units`; negative for the opposite; a list for one per row
-    site: str | None = None,   # which of its sites; may be left out if there is one
-    units: str = 'resid',      # 'resid', 'raw' or 'unit'
-    positions='all',           # as in `edit`
-    op: str = 'add',           # 'add', or one of the operations on the component ('ablate', ...)
-    strict: bool = True,       # only for the model that it was fitted on, at the same number of recurrence steps
+    strength: float = 1.0,  # in `units`; negative for the opposite; a list for one per row
+    site: str | None = None,  # which of its sites; may be left out if there is one
+    units: str = 'resid',  # 'resid', 'raw' or 'unit'
+    positions='all',  # as in `edit`
+    op: str = 'add',  # 'add', or one of the operations on the component ('ablate', ...)
+    strict: bool = True,  # only for the model that it was fitted on, at the same number of recurrence steps
 ) -> Edit:
     "An edit along a direction."
-    if site is None and len(d) != 1: raise SteerError(f'this direction has {len(d)} sites, say which: site={d.sites[0]!r}')
+    if site is None and len(d) != 1:
+        raise SteerError(f'this direction has {len(d)} sites, say which: site={d.sites[0]!r}')
     one = d[site or d.sites[0]]
-    e = edit(one.sites[0], one.step(units)[0] if op == 'add' else one.vectors[0], strength, op, positions)
-    return replace(e, weights=d.meta.get('fingerprint'), num_steps=d.meta.get('num_steps')) if strict else e
+    e = edit(
+        one.sites[0], one.step(units)[0] if op == 'add' else one.vectors[0], strength, op, positions
+    )
+    return (
+        replace(e, weights=d.meta.get('fingerprint'), num_steps=d.meta.get('num_steps'))
+        if strict
+        else e
+    )
 
 # %% ../../nbs/methods/00_directions.ipynb #0bc7e931
 def contrast(
     weights: Tensor,  # (k, rows): +1/n on positive rows, -1/m on negative ones
-    x: Tensor,        # (rows, d)
-) -> Tensor:          # (k, d), float32
+    x: Tensor,  # (rows, d)
+) -> Tensor:  # (k, d), float32
     "Weighted sums of activations: k differences of means in one product."
-    if weights.shape[-1] != len(x): raise SteerError(f'{weights.shape[-1]} weights for {len(x)} rows of activations')
+    if weights.shape[-1] != len(x):
+        raise SteerError(f'{weights.shape[-1]} weights for {len(x)} rows of activations')
     return (weights.double() @ x.double()).float()
+
 
 def mean_weights(
     sign: np.ndarray,  # (rows,) +1 positive, -1 negative, 0 left out
-) -> Tensor:           # (rows,)
+) -> Tensor:  # (rows,)
     "Weights of mean(positive) - mean(negative)."
     sign = np.asarray(sign)
     pos, neg = int((sign > 0).sum()), int((sign < 0).sum())
-    if not pos or not neg: raise SteerError(f'a difference of means needs both sets: {pos} positive and {neg} negative rows')
+    if not pos or not neg:
+        raise SteerError(
+            f'a difference of means needs both sets: {pos} positive and {neg} negative rows'
+        )
     return torch.from_numpy((sign > 0) / pos - (sign < 0) / neg)
+
 
 def make_direction(lm: LM, sites: list[str], fitted: Tensor, scale: Tensor, **meta) -> Direction:
     "Normalise fitted vectors (sites, d) and note where they come from."
     norms = fitted.norm(dim=1)
-    if bool((norms == 0).any()): raise SteerError(f'the direction at {sites[int(norms.argmin())]} is zero: both sets have the same mean')
-    return Direction(list(sites), fitted / norms[:, None], norms, scale, dict(model=lm.name, revision=lm.revision, fingerprint=fingerprint(lm), num_steps=lm.num_steps) | meta)
+    if bool((norms == 0).any()):
+        raise SteerError(
+            f'the direction at {sites[int(norms.argmin())]} is zero: both sets have the same mean'
+        )
+    return Direction(
+        list(sites),
+        fitted / norms[:, None],
+        norms,
+        scale,
+        dict(
+            model=lm.name, revision=lm.revision, fingerprint=fingerprint(lm), num_steps=lm.num_steps
+        )
+        | meta,
+    )
 
 # %% ../../nbs/methods/00_directions.ipynb #7198d408
 def fit_direction(
     lm: LM,
-    positive: list[str],      # texts with the property
-    negative: list[str],      # texts without
-    sites='resid_post',       # site names; a bare kind means every depth
-    positions='last',         # which token of each text
-    chat: bool = False,       # put texts into the chat template
+    positive: list[str],  # texts with the property
+    negative: list[str],  # texts without
+    sites='resid_post',  # site names; a bare kind means every depth
+    positions='last',  # which token of each text
+    chat: bool = False,  # put texts into the chat template
 ) -> Direction:
     "Difference of means between two lists of texts (Marks and Tegmark, 2023; CAA, Rimsky et al., 2023)."
     for name, x in (('positive', positive), ('negative', negative)):
-        if isinstance(x, str) or not hasattr(x, '__len__') or not all(isinstance(t, str) or (isinstance(t, (list, tuple)) and len(t)) for t in x): raise SteerError(f'{name} must be a list of texts (or of token ids), not {x!r}'[:200])
-    if not len(positive) or not len(negative): raise SteerError(f'both lists need texts: {len(positive)} positive, {len(negative)} negative')
+        if (
+            isinstance(x, str)
+            or not hasattr(x, '__len__')
+            or not all(isinstance(t, str) or (isinstance(t, (list, tuple)) and len(t)) for t in x)
+        ):
+            raise SteerError(f'{name} must be a list of texts (or of token ids), not {x!r}'[:200])
+    if not len(positive) or not len(negative):
+        raise SteerError(
+            f'both lists need texts: {len(positive)} positive, {len(negative)} negative'
+        )
     acts = capture(lm, [*positive, *negative], sites, positions, chat=chat)
     sign = np.where(acts.index.item.to_numpy() < len(positive), 1, -1)
     x = torch.stack([acts[s].float() for s in acts])
-    return make_direction(lm, list(acts), torch.cat([contrast(mean_weights(sign)[None], a) for a in x]), x.norm(dim=-1).mean(1),
-                          method='mean difference', positions=str(positions), n_positive=len(positive), n_negative=len(negative))
+    return make_direction(
+        lm,
+        list(acts),
+        torch.cat([contrast(mean_weights(sign)[None], a) for a in x]),
+        x.norm(dim=-1).mean(1),
+        method='mean difference',
+        positions=str(positions),
+        n_positive=len(positive),
+        n_negative=len(negative),
+    )
 
 # %% ../../nbs/methods/00_directions.ipynb #c950f86f
 def random_directions(
-    x: Tensor,   # (rows, d) activations
-    k: int,      # how many
-    *key,        # of the random numbers, e.g. seed and site
-) -> Tensor:     # (k, d) unit vectors
+    x: Tensor,  # (rows, d) activations
+    k: int,  # how many
+    *key,  # of the random numbers, e.g. seed and site
+) -> Tensor:  # (k, d) unit vectors
     "Random unit vectors with the covariance of the activations."
     g = torch.randn(k, len(x), generator=torch_rng('random direction', *key), dtype=torch.float64)
     x = x.double()
     v = g @ (x - x.mean(0))
     return (v / v.norm(dim=1, keepdim=True)).float()
 
+
 def shuffled_signs(
-    sign: np.ndarray,         # (rows,) +1, -1 or 0
-    k: int,                   # how many
-    *key,                     # of the random numbers
-    pairs: np.ndarray | None = None,  # (rows,) pair of each row, where positives and negatives come in pairs
-) -> np.ndarray:              # (k, rows)
+    sign: np.ndarray,  # (rows,) +1, -1 or 0
+    k: int,  # how many
+    *key,  # of the random numbers
+    pairs: np.ndarray
+    | None = None,  # (rows,) pair of each row, where positives and negatives come in pairs
+) -> np.ndarray:  # (k, rows)
     "The labels permuted, or swapped within pairs, k times."
     gen, sign, used = rng('shuffled labels', *key), np.asarray(sign), np.flatnonzero(sign)
     out = np.zeros((k, len(sign)), int)
     for i in range(k):
-        if pairs is None: out[i, used] = gen.permutation(sign[used])
+        if pairs is None:
+            out[i, used] = gen.permutation(sign[used])
         else:
             codes = pd.factorize(np.asarray(pairs)[used])[0]
             out[i, used] = sign[used] * gen.choice([-1, 1], codes.max() + 1)[codes]
@@ -137,31 +214,59 @@ def shuffled_signs(
 # %% ../../nbs/methods/00_directions.ipynb #cad998c9
 def check_model(d: Direction, lm: LM, strict: bool = True) -> None:
     "Refuse a direction that was fitted on another model."
-    from_ = f"it was fitted on {d.meta.get('model')}"
-    try: widths = {s.name: s.tap.width for s in sites_of(lm, d.sites)}
-    except SteerError as e: raise SteerError(f'the direction does not fit {lm.name}, {from_}: {e}') from None
+    from_ = f'it was fitted on {d.meta.get("model")}'
+    try:
+        widths = {s.name: s.tap.width for s in sites_of(lm, d.sites)}
+    except SteerError as e:
+        raise SteerError(f'the direction does not fit {lm.name}, {from_}: {e}') from None
     if bad := [s for s, w in widths.items() if w != d.vectors.shape[1]]:
-        raise SteerError(f'the direction has width {d.vectors.shape[1]}, {bad[0]} of {lm.name} has {widths[bad[0]]}: {from_}')
+        raise SteerError(
+            f'the direction has width {d.vectors.shape[1]}, {bad[0]} of {lm.name} has {widths[bad[0]]}: {from_}'
+        )
     if strict and d.meta.get('num_steps') not in (None, lm.num_steps):
-        raise SteerError(f"the direction was fitted with num_steps={d.meta['num_steps']}, {lm.name} runs {lm.num_steps}: use at_steps(lm, {d.meta['num_steps']}), or pass strict=False to use it all the same")
+        raise SteerError(
+            f'the direction was fitted with num_steps={d.meta["num_steps"]}, {lm.name} runs {lm.num_steps}: use at_steps(lm, {d.meta["num_steps"]}), or pass strict=False to use it all the same'
+        )
     if strict and d.meta.get('fingerprint') not in (None, fingerprint(lm)):
-        raise SteerError(f"the direction was fitted on other weights ({d.meta.get('model')}, fingerprint {d.meta['fingerprint']}) than {lm.name}: pass strict=False to use it all the same")
+        raise SteerError(
+            f'the direction was fitted on other weights ({d.meta.get("model")}, fingerprint {d.meta["fingerprint"]}) than {lm.name}: pass strict=False to use it all the same'
+        )
+
 
 def project(
     lm: LM,
     d: Direction,
     texts: list[str],
-    positions='all',    # which tokens
-    edits=(),           # edits to apply meanwhile
-) -> pd.DataFrame:      # item, text, position, token, site, layer, value
+    positions='all',  # which tokens
+    edits=(),  # edits to apply meanwhile
+) -> pd.DataFrame:  # item, text, position, token, site, layer, value
     "Component of every token's activation along a direction, divided by the typical length at the site."
     check_model(d, lm)
     acts = capture(lm, texts, d.sites, positions, edits=edits)
-    said = [texts[i] if isinstance(texts[i], str) else lm.tokenizer.decode(texts[i]) for i in acts.index['item']]
-    tokens, depth, rows = [lm.tokenizer.decode([t]) for t in acts.index.token], {s.name: s.depth for s in sites_of(lm, d.sites)}, []
+    said = [
+        texts[i] if isinstance(texts[i], str) else lm.tokenizer.decode(texts[i])
+        for i in acts.index['item']
+    ]
+    tokens, depth, rows = (
+        [lm.tokenizer.decode([t]) for t in acts.index.token],
+        {s.name: s.depth for s in sites_of(lm, d.sites)},
+        [],
+    )
     for i, s in enumerate(d.sites):
         value = (acts[s].float() @ d.vectors[i] / d.scale[i]).tolist()
-        rows.append(pd.DataFrame(dict(item=acts.index['item'], text=said, position=acts.index.position, token=tokens, site=s, layer=depth[s], value=value)))
+        rows.append(
+            pd.DataFrame(
+                dict(
+                    item=acts.index['item'],
+                    text=said,
+                    position=acts.index.position,
+                    token=tokens,
+                    site=s,
+                    layer=depth[s],
+                    value=value,
+                )
+            )
+        )
     return pd.concat(rows, ignore_index=True)
 
 # %% ../../nbs/methods/00_directions.ipynb #573a9361
@@ -173,26 +278,52 @@ def save_pretrained(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / 'direction.safetensors'
-    write_tensors(file, dict(vectors=d.vectors.contiguous(), norms=d.norms.contiguous(), scale=d.scale.contiguous()))
-    write_json(folder / 'direction.json', dict(schema=1, sites=d.sites, width=d.vectors.shape[1], sha256=file_sha256(file), **{'meta': d.meta}))
+    write_tensors(
+        file,
+        dict(
+            vectors=d.vectors.contiguous(), norms=d.norms.contiguous(), scale=d.scale.contiguous()
+        ),
+    )
+    write_json(
+        folder / 'direction.json',
+        dict(
+            schema=1,
+            sites=d.sites,
+            width=d.vectors.shape[1],
+            sha256=file_sha256(file),
+            **{'meta': d.meta},
+        ),
+    )
     return folder
+
 
 @reads('a direction')
 def from_pretrained(
-    folder: str | Path,      # written by `save_pretrained`
-    lm: LM | None = None,    # check that it belongs to this model
-    strict: bool = True,     # the very weights, not only the width
+    folder: str | Path,  # written by `save_pretrained`
+    lm: LM | None = None,  # check that it belongs to this model
+    strict: bool = True,  # the very weights, not only the width
 ) -> Direction:
     "Read a direction; `SteerError` for another model, `RunError` for an altered file."
     folder = Path(folder)
-    if not (folder / 'direction.json').is_file(): raise RunError(f'{folder} holds no direction: there is no direction.json in it')
+    if not (folder / 'direction.json').is_file():
+        raise RunError(f'{folder} holds no direction: there is no direction.json in it')
     head, file = read_json(folder / 'direction.json'), folder / 'direction.safetensors'
-    if not isinstance(head, dict) or head.get('schema') != 1 or not {'sites', 'sha256', 'meta'} <= set(head): raise RunError(f"{folder}/direction.json is not a direction of schema 1, the one that this version reads")
-    if not file.is_file() or file_sha256(file) != head['sha256']: raise RunError(f'{file} is missing or was altered: its SHA-256 is not the recorded one')
+    if (
+        not isinstance(head, dict)
+        or head.get('schema') != 1
+        or not {'sites', 'sha256', 'meta'} <= set(head)
+    ):
+        raise RunError(
+            f'{folder}/direction.json is not a direction of schema 1, the one that this version reads'
+        )
+    if not file.is_file() or file_sha256(file) != head['sha256']:
+        raise RunError(f'{file} is missing or was altered: its SHA-256 is not the recorded one')
     t, _ = read_tensors(file)
     d = Direction(head['sites'], t['vectors'], t['norms'], t['scale'], head['meta'])
-    if lm is not None: check_model(d, lm, strict)
+    if lm is not None:
+        check_model(d, lm, strict)
     return d
+
 
 Direction.save_pretrained = save_pretrained
 Direction.from_pretrained = staticmethod(from_pretrained)
