@@ -20,7 +20,7 @@ setup(
     # data/ travels inside the package under the name steer_nb.assets, the notebook that the launcher runs as steer_nb.notebooks
     packages=find_packages(str(here), include=['steer_nb', 'steer_nb.*']) + ['steer_nb.assets', 'steer_nb.notebooks'],
     package_dir={'steer_nb.assets': 'data', 'steer_nb.notebooks': 'nbs'},
-    package_data={'steer_nb.assets': ['**/*'], 'steer_nb.notebooks': ['run_exp.ipynb']},
+    package_data={'steer_nb': ['py.typed'], 'steer_nb.assets': ['**/*'], 'steer_nb.notebooks': ['run_exp.ipynb']},
     include_package_data=False, zip_safe=False,
     entry_points=dict(nbdev=['steer_nb=steer_nb._modidx:d'], console_scripts=cfg['console_scripts'].split()),
 )

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['SteerError', 'RunError', 'suggest', 'in_test', 'package_root', 'repo_root', 'data_path', 'runs_dir', 'cache_dir',
-           'stable_hash', 'rng', 'torch_rng', 'seed_all', 'ipython_shell', 'progress', 'check_params', 'write_atomic',
-           'reading', 'reads', 'inside', 'write_json', 'read_json', 'file_sha256', 'write_table', 'read_table',
-           'write_tensors', 'read_tensors']
+           'stable_hash', 'rng', 'torch_rng', 'seed_all', 'ipython_shell', 'progress', 'write_atomic', 'reading',
+           'reads', 'inside', 'write_json', 'read_json', 'file_sha256', 'write_table', 'read_table', 'write_tensors',
+           'read_tensors']
 
 # %% ../nbs/00_core.ipynb #46c2e5d4
-import atexit, difflib, errno, hashlib, inspect, io, json, math, os, random, shutil, sys, tempfile, typing, uuid, zlib
+import atexit, difflib, errno, hashlib, inspect, io, json, math, os, random, shutil, sys, tempfile, uuid, zlib
 from contextlib import contextmanager, suppress
 from functools import cache, wraps
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Callable, Iterable, Literal
+from typing import Any, Callable, Iterable
 
 # %% ../nbs/00_core.ipynb #d714b903
 import numpy as np
@@ -232,155 +232,6 @@ def progress(
     if kernel:
         return _Line(it, file=io.StringIO(), ncols=90, ascii=False, **kw)
     return tqdm(it, ncols=min(shutil.get_terminal_size((90, 20)).columns, 110), nrows=20, **kw)
-
-# %% ../nbs/00_core.ipynb #21dd52ad
-def _bool(x):
-    if isinstance(x, str):
-        x = {'true': True, 'false': False}.get(x.strip().lower())
-    if isinstance(x, (bool, np.bool_)):
-        return bool(x)
-    raise ValueError
-
-
-def _int(x):
-    if isinstance(x, str) or isinstance(x, Integral) and not isinstance(x, bool):
-        return int(x)
-    raise ValueError
-
-
-def _float(x):
-    if isinstance(x, (str, Real)) and not isinstance(x, bool) and math.isfinite(float(x)):
-        return float(x)
-    raise ValueError
-
-
-def _text(x):
-    if isinstance(x, (str, os.PathLike)):
-        return os.fspath(x)
-    raise ValueError
-
-
-def _dict(x):
-    if isinstance(x, str):
-        x = json.loads(x)
-    if isinstance(x, dict):
-        return dict(x)
-    raise ValueError
-
-# %% ../nbs/00_core.ipynb #7f480fa2
-def _split_text(s: str, of: Any) -> list:
-    for t in (s, f'[{s}]'):
-        with suppress(json.JSONDecodeError):
-            x = json.loads(t)
-            if isinstance(x, list) and (of is not str or all(isinstance(o, str) for o in x)):
-                return x
-    s = s.strip()
-    if s[:1] == '[' and s[-1:] == ']':
-        s = s[1:-1]
-    if '[' in s or ']' in s:
-        raise ValueError
-    return [o.strip().strip('"\'') for o in s.split(',')] if s.strip() else []
-
-
-def _list(x: Any, of: Any, nested: bool) -> list:
-    if isinstance(x, str) and not nested:
-        x = _split_text(x, of)
-    if isinstance(x, (int, float)) and not nested:
-        x = [x]
-    if isinstance(x, np.ndarray):
-        x = x.tolist()
-    if isinstance(x, (list, tuple, range)):
-        return [_read(o, of, nested=True) for o in x]
-    raise ValueError
-
-# %% ../nbs/00_core.ipynb #029ae5c8
-_readers = {bool: _bool, int: _int, float: _float, str: _text, dict: _dict, Any: lambda x: x}
-
-
-def _read(x: Any, kind: Any, nested: bool = False) -> Any:
-    "`x` as a `kind`, or a ValueError."
-    args = typing.get_args(kind)
-    if kind in _readers:
-        return _readers[kind](x)
-    if kind is list or typing.get_origin(kind) is list:
-        return _list(x, args[0] if args else Any, nested)
-    if typing.get_origin(kind) is Literal:
-        for o in args:
-            with suppress(ValueError):
-                if _read(x, type(o)) == o:
-                    return o
-        raise ValueError
-    raise SteerError(
-        f'a parameter cannot be declared as {kind}; use int, float, bool, str, dict, list[...] or Literal[...]'
-    )
-
-# %% ../nbs/00_core.ipynb #396e7669
-def _kind(default: Any) -> Any:
-    "The type that a default value declares."
-    if default is None:
-        return Any
-    if not isinstance(default, (list, tuple)):
-        return type(default)
-    kinds = {_kind(o) for o in default}
-    if kinds == {int, float}:
-        kinds = {float}
-    return list[kinds.pop()] if len(kinds) == 1 else list
-
-
-def _declared(d: Any) -> tuple:
-    "(type, default) of a declaration, which is either that or a bare default."
-    typed = (
-        isinstance(d, tuple)
-        and len(d) == 2
-        and (isinstance(d[0], type) or d[0] is Any or typing.get_origin(d[0]))
-    )
-    return d if typed else (_kind(d), d)
-
-
-def _words(kind: Any) -> str:
-    if typing.get_origin(kind) is Literal:
-        return 'one of ' + ', '.join(map(repr, typing.get_args(kind)))
-    if typing.get_origin(kind) is list:
-        return f'a list of {_words(typing.get_args(kind)[0])}'
-    words = {
-        int: 'int',
-        float: 'float',
-        str: 'text',
-        bool: 'true/false',
-        list: 'a list',
-        dict: 'a dict',
-        Any: 'any value',
-    }
-    return words.get(kind, str(kind))
-
-# %% ../nbs/00_core.ipynb #f97ea394
-def check_params(
-    given: dict,  # what the user asked for, values possibly still text
-    declared: dict,  # name -> default, or name -> (type, default)
-    what: str = 'parameter',  # how an error calls one
-) -> dict:  # every declared name, in the declared order, with a checked value
-    "The declared defaults with `given` on top; an unknown name or a wrong type is a `SteerError`."
-    for k in given:
-        if k not in declared:
-            raise suggest(k, declared, what)
-    return {k: _checked(k, given, *_declared(d), what) for k, d in declared.items()}
-
-
-def _checked(name: str, given: dict, kind: Any, default: Any, what: str) -> Any:
-    x = given.get(name, default)
-    if default is None and (
-        x is None or isinstance(x, str) and x.strip().lower() in ('none', 'null')
-    ):
-        return None
-    try:
-        return _read(x, kind)
-    except (ValueError, TypeError, OverflowError) as e:
-        if isinstance(e, SteerError):
-            raise
-        want = _words(kind) + (' or none' if default is None else '')
-        raise SteerError(
-            f'{what} {name!r} is {x!r} ({type(x).__name__}); it must be {want}, e.g. {name}={default!r}'
-        ) from None
 
 # %% ../nbs/00_core.ipynb #db6efc02
 def write_atomic(

@@ -187,7 +187,7 @@ def transcoder_part(root):
     """Four kinds of transcoder trained side by side, stopped after 37 of 60 steps and resumed."""
     import pandas as pd
     from steer_nb.methods.dictionaries.calibration import fit_table
-    from steer_nb.methods.dictionaries.buffer import Harvest, mlp_source
+    from steer_nb.methods.dictionaries.buffer import ActivationBuffer, mlp_source
     from steer_nb.methods.dictionaries.trainer import Trainer, setting, train, trained
     from steer_nb.models.loading import load_model
 
@@ -203,7 +203,7 @@ def transcoder_part(root):
         k: setting(k, source.name, **small, **({} if 'relu' in k else dict(k=8)))
         for k in ('topk', 'batchtopk', 'relu', 'jumprelu', 'skip')
     }
-    buffer = lambda: Harvest(lm, ids, [source], rows=1000, batch=128, repeats=2)  # noqa: E731
+    buffer = lambda: ActivationBuffer(lm, ids, [source], rows=1000, batch=128, repeats=2)  # noqa: E731
     trainer = lambda: Trainer(buffer(), settings, steps=60)  # noqa: E731
     train(trainer(), until=37, folder=root, every=20)
     resumed = train(trainer(), folder=root, every=20)

@@ -17,7 +17,7 @@ import pandas as pd
 
 # %% ../../nbs/data/04_benchmarks.ipynb #0b1a63f3
 from ..core import SteerError, rng, stable_hash, suggest
-from .choices import COLUMNS, items_table, sample_items, text_key
+from .choices import ITEM_COLUMNS, items_table, sample_items, text_key
 from .sources import load_saved, plain_key, read_rows
 from .recipes import Recipe
 from .behaviour import BEHAVIOUR, SOURCES, load_rows

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['scorings', 'letter_tokens', 'Questions', 'pick_questions', 'questions', 'read_letters', 'answer_places', 'read_cloze',
            'question_tree', 'read_choices', 'tail_lengths', 'question_batches', 'score_replayed', 'spread_edit',
-           'score_plain', 'score', 'score_and_read', 'tidy_scores', 'decide', 'picks', 'unconditional']
+           'score_plain', 'score', 'score_and_read', 'tidy_scores', 'decide', 'predictions', 'unconditional']
 
 # %% ../../nbs/evals/00_scoring.ipynb #1f8c8442
 from dataclasses import dataclass, replace
@@ -418,7 +418,7 @@ def decide(
     return s.argmax(-1), mine - rest.max(-1)
 
 
-def picks(
+def predictions(
     scores: pd.DataFrame,  # from `score`
 ) -> pd.DataFrame:  # id, pick, right, margin
     "What the model picks, one row per item."

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core import SteerError, progress, rng, stable_hash
-from .batching import Ask, merge_questions
+from .batching import BatchedRequest, merge_questions
 from steer_nb.evals.scoring import (
     Questions,
     decide,
@@ -127,7 +127,7 @@ def _run_cells(
 
 # %% ../../nbs/evals/03_sweeps.ipynb #b5cb7c07
 @dataclass(frozen=True, eq=False)
-class Sweep(Ask):
+class Sweep(BatchedRequest):
     "A grid to be run; its answer is that of `sweep`, whose parameters these are."
 
     lm: LM

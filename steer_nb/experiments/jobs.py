@@ -14,15 +14,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from steer_nb.core import (
-    SteerError,
-    check_params,
-    data_path,
-    file_sha256,
-    reading,
-    stable_hash,
-    suggest,
-)
+from ..core import SteerError, data_path, file_sha256, reading, stable_hash, suggest
+from ..params import check_params
 
 # %% ../../nbs/experiments/00_jobs.ipynb #98210fd9
 experiments = dict(

@@ -16,11 +16,11 @@ from ..core import SteerError, rng
 from ..models.edits import Edit
 from ..models.loading import load_model
 from ..models.lm import LM, sites_of
-from ..models.sites import Spot
+from ..models.sites import ResolvedSite
 from ..models.tracing import capture
 
 # %% ../../nbs/methods/03_baking.ipynb #5511c4fa
-def _writer(lm: LM, spot: Spot, op: str) -> nn.Module:
+def _writer(lm: LM, spot: ResolvedSite, op: str) -> nn.Module:
     "The linear map (or embedding table) whose output is this place."
     kind = 'mlp_out' if spot.kind == 'resid_post' and op == 'add' else spot.kind
     where = f'{kind}.{spot.name.partition(".")[2]}' if kind != spot.kind else spot.name

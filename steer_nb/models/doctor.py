@@ -20,7 +20,7 @@ from .edits import Edit, bind, edit
 from .engines import edited, generate_ids
 from .lm import LM, encode, fingerprint, forward_kwargs, make_batch, sites_of
 from .replay import make_tree, prefill, replay
-from .sites import Spot, block_kinds, unroll
+from .sites import ResolvedSite, block_kinds, unroll
 from .tracing import Acts, capture
 
 # %% ../../nbs/models/13_doctor.ipynb #3644a370
@@ -102,7 +102,7 @@ class _Patient:
         )
 
     @cached_property
-    def everywhere(self) -> list[Spot]:
+    def everywhere(self) -> list[ResolvedSite]:
         return sites_of(self.lm, [s for d in range(self.n) for s in self.kinds(d)])
 
     @cached_property

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core import SteerError, suggest
 from .lm import LM, fingerprint, sites_of
-from .sites import Site, Spot, Tap, parse_site, standardise
+from .sites import Site, ResolvedSite, ModuleTensor, parse_site, standardise
 
 # %% ../../nbs/models/07_edits.ipynb #aae3e94a
 ops = 'add scale ablate set clamp replace substitute revise'.split()
@@ -78,7 +78,7 @@ class Edit:
     weights: str | None = None  # fingerprint of the only model it is meant for
     num_steps: int | None = None  # recurrence steps of the only forward pass it is meant for
     reads: Site | None = None  # for these: what fn is given, if not the input of the site's module
-    feed: Spot | None = None  # that site in a model; filled in by `bind`
+    feed: ResolvedSite | None = None  # that site in a model; filled in by `bind`
 
 
 named_positions = ('last', 'all', 'prompt', 'generated')
@@ -180,7 +180,7 @@ def where_of(batch: dict[str, Tensor]) -> Where:
 
 # %% ../../nbs/models/07_edits.ipynb #9e97134b
 def view(
-    tap: Tap,
+    tap: ModuleTensor,
     h: Tensor,  # the module's tensor
     base: Tensor | None = None,  # input of the block, where the tap has a base
 ) -> Tensor:
@@ -190,7 +190,7 @@ def view(
     return x if tap.norm is None else standardise(x, *tap.norm)
 
 
-def put(tap: Tap, h: Tensor, new: Tensor, base: Tensor | None = None) -> Tensor:
+def put(tap: ModuleTensor, h: Tensor, new: Tensor, base: Tensor | None = None) -> Tensor:
     "The module's tensor with the site's activation changed to `new`."
     if tap.base is not None:
         return h + (new - (base.to(h.device) + h))
@@ -205,7 +205,7 @@ def bind(
     lm: LM,
     edits: list[Edit],  # or one
     n_rows: int | None = None,  # items that will be run; None if unknown
-) -> list[tuple[Spot, Edit]]:
+) -> list[tuple[ResolvedSite, Edit]]:
     "Resolve edits in a model: one (spot, edit) per depth; `SteerError` for a wrong width or number of rows."
     out = []
     for e in [edits] if isinstance(edits, Edit) else list(edits or []):
@@ -239,7 +239,7 @@ def bind(
     return out
 
 
-def _fed(lm: LM, s: Spot, e: Edit) -> Edit:
+def _fed(lm: LM, s: ResolvedSite, e: Edit) -> Edit:
     "The edit at one spot, with the spot that its function reads."
     spots = [
         f for f in sites_of(lm, e.reads) if f.depth == s.depth or e.reads != Site(e.reads.kind)

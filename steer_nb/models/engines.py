@@ -31,7 +31,7 @@ from steer_nb.models.edits import (
 from .loading import load_model
 from .lm import LM, encode, forward_kwargs, make_batch
 from .looped.recurrence import step_pair
-from .sites import Spot, first_tensor, own_steps, with_first
+from .sites import ResolvedSite, first_tensor, own_steps, with_first
 
 # %% ../../nbs/models/08_engines.ipynb #6119e3a5
 class StopForward(Exception):
@@ -43,8 +43,8 @@ class Visit:
 
     def __init__(
         self,
-        reads: dict[Spot, Callable],
-        edits: list[tuple[Spot, Edit]],
+        reads: dict[ResolvedSite, Callable],
+        edits: list[tuple[ResolvedSite, Edit]],
         where: Where,
         rows: Tensor,
     ):
@@ -305,7 +305,7 @@ def _run(
 
 def check_touched(
     touched: Counter,  # positions touched, per spot and edit
-    edits: list[tuple[Spot, Edit]],  # what should have touched some
+    edits: list[tuple[ResolvedSite, Edit]],  # what should have touched some
     every: bool = True,  # at each of its spots; else at one, where tokens may stop before the others
 ) -> None:
     "An edit that touched nothing is an error, not a null result."
@@ -415,7 +415,7 @@ def edited(
 def generate_ids(
     lm: LM,
     batch: dict[str, Tensor],  # left-padded
-    edits: list[tuple[Spot, Edit]],  # bound edits
+    edits: list[tuple[ResolvedSite, Edit]],  # bound edits
     rows: Tensor,  # item number of each row
     **kwargs,  # of transformers' `generate`
 ) -> Tensor:  # (rows, prompt columns + new), token ids

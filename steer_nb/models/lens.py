@@ -15,7 +15,7 @@ from .edits import pick_positions, where_of
 from .readout import log_probs, unembed
 from .lm import LM, make_batch, sites_of, token_batches
 from .replay import finish, make_tree, prefill
-from .sites import Spot, model_kinds, unroll
+from .sites import ResolvedSite, model_kinds, unroll
 from .tracing import Acts, prompt_ids, capture, default_budget
 
 # %% ../../nbs/models/12_lens.ipynb #b7152764
@@ -62,7 +62,7 @@ def _token_ids(lm: LM, tokens) -> list[int]:
     return out
 
 
-def _place(lm: LM, s: Spot) -> dict:
+def _place(lm: LM, s: ResolvedSite) -> dict:
     stage, block, step = (
         (s.kind, 0, 0) if s.kind in model_kinds else unroll(lm.anatomy, lm.num_steps)[s.depth][:3]
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import SteerError, stable_hash
-from .sites import Anatomy, Spot, depth_table, resolve, site_table, unroll
+from .sites import Anatomy, ResolvedSite, depth_table, resolve, site_table, unroll
 
 # %% ../../nbs/models/04_lm.ipynb #0fa51950
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def at_steps(
 def sites_of(
     lm: LM,
     sites,  # a site name, a `Site`, or several; a bare kind means every depth
-) -> list[Spot]:  # in forward order, each once
+) -> list[ResolvedSite]:  # in forward order, each once
     "Resolve site names in an LM."
     sites = [sites] if not isinstance(sites, (list, tuple)) else sites
     spots = {s.name: s for x in sites for s in resolve(lm.anatomy, x, lm.num_steps)}

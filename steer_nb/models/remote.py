@@ -20,7 +20,15 @@ from .edits import Edit, pick_positions, where_of
 from .engines import loop_phases, generation_columns, Visit, check_touched
 from .embedded import locate_model
 from .lm import LM, forward_kwargs
-from .sites import Anatomy, Spot, Tap, qkv_cuts, record_calls, dissect, standardise
+from steer_nb.models.sites import (
+    Anatomy,
+    ResolvedSite,
+    ModuleTensor,
+    qkv_cuts,
+    record_calls,
+    dissect,
+    standardise,
+)
 from .tiny import shake_weights
 
 # %% ../../nbs/models/14_remote.ipynb #1dd8d234
@@ -121,7 +129,9 @@ def anatomy_of_config(
     )
 
 
-def _widened(t: Tap, kind: str, taps: dict, an: Anatomy, config, small: dict, big: dict) -> Tap:
+def _widened(
+    t: ModuleTensor, kind: str, taps: dict, an: Anatomy, config, small: dict, big: dict
+) -> ModuleTensor:
     "A tap of the narrow twin at the real width."
     if t.cols is None:
         return replace(t, width=(big[t.path].x if t.io == 'in' else big[t.path].y).shape[-1])
@@ -299,7 +309,7 @@ def _quiet():
             logging.enable_progress_bar()
 
 # %% ../../nbs/models/14_remote.ipynb #71d80e79
-def _edit_plan(spot: Spot, e: Edit, wheres: list, rows: Tensor) -> dict:
+def _edit_plan(spot: ResolvedSite, e: Edit, wheres: list, rows: Tensor) -> dict:
     "An edit as tensors: for each pass, which columns, and the direction and number for each of them."
     if e.fn is not None:
         raise SteerError(
@@ -482,19 +492,19 @@ def _run_remote(
 RemoteLM.run = _run_remote
 
 # %% ../../nbs/models/14_remote.ipynb #68ded9d7
-def _logit_spot(lm: RemoteLM) -> Spot:
+def _logit_spot(lm: RemoteLM) -> ResolvedSite:
     "The output of the unembedding, as a place."
     if lm.anatomy.head_post is None:
         raise SteerError(
             f'the logits of {lm.name} are not its unembedding of the final norm, nor a soft cap or multiple of it'
         )
-    return Spot(
+    return ResolvedSite(
         'logits',
         'logits',
         lm.n_depths + 1,
         0,
         (lm.n_depths + 1, 0),
-        Tap(lm.anatomy.head, 'out', 0, lm.model.config.vocab_size),
+        ModuleTensor(lm.anatomy.head, 'out', 0, lm.model.config.vocab_size),
     )
 
 

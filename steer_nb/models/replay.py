@@ -27,7 +27,7 @@ from steer_nb.models.lm import (
     paired_batches,
     sites_of,
 )
-from .sites import Spot, first_tensor, unroll, with_first
+from .sites import ResolvedSite, first_tensor, unroll, with_first
 
 # %% ../../nbs/models/10_replay.ipynb #c32faf49
 class NoReplay(SteerError):
@@ -621,7 +621,7 @@ def _edit_tail(e: Edit, x: Tensor, pick: Tensor) -> Tensor:
 # %% ../../nbs/models/10_replay.ipynb #98cf9c9f
 @dataclass(frozen=True)
 class _Bound:
-    spot: Spot
+    spot: ResolvedSite
     edit: Edit
     cells: Tensor
     pick: Tensor
@@ -716,7 +716,7 @@ def replay(
 _outside = {'resid_post', 'resid_pre', 'embed', 'injected', 'init_state', 'final_norm'}
 
 
-def entry_depth(spot: Spot) -> int:
+def entry_depth(spot: ResolvedSite) -> int:
     "The block that is entered next at a place between blocks, or the block that a place is in."
     return 0 if spot.kind == 'embed' else spot.depth + (spot.kind == 'resid_post')
 

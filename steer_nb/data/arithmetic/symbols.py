@@ -11,7 +11,7 @@ __all__ = ['SYMBOLS', 'PAD', 'NEWLINE', 'PLACES', 'symbol_tokenizer', 'fact_tabl
 from dataclasses import dataclass
 from functools import cache
 from string import ascii_lowercase, digits
-from typing import Iterator, Sequence
+from typing import TYPE_CHECKING, Iterator, Sequence
 
 # %% ../../../nbs/data/arithmetic/03_symbols.ipynb #9230f7ca
 import numpy as np
@@ -30,6 +30,10 @@ from steer_nb.data.arithmetic.problems import (
     problem_item,
 )
 from .problems import score_texts, skeletons
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerFast
 
 # %% ../../../nbs/data/arithmetic/03_symbols.ipynb #41830a85
 SYMBOLS = ('<pad>', '<unk>', '\n', *ascii_lowercase, *digits, *'+-=,;?!')

@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 # %% ../../../nbs/experiments/delta_transcoder/07_experiment.ipynb #4b0a5ef8
-from ...core import SteerError, check_params, in_test, seed_all, suggest, write_atomic
+from ...core import SteerError, in_test, seed_all, suggest, write_atomic
+from ...params import check_params
 from ...data.toolcalls.formats import ROLES, format_items
 from ...data.toolcalls.factors import design
 from ...stats import adjusted
@@ -34,7 +35,7 @@ from steer_nb.experiments.delta_transcoder.substitutions import (
     layer_sets,
     rates_under,
     selectivity,
-    sweep,
+    strength_conditions,
 )
 from steer_nb.experiments.delta_transcoder.charts import (
     alphas_chart,
@@ -47,7 +48,7 @@ from .family import family_chart, family_table, references
 from ...methods.dictionaries.calibration import check_base, fit_table
 from ...methods.dictionaries.deltas import delta_ways, latent_scaling, mlp_function
 from ...methods.dictionaries.files import write_circuit_tracer, write_deltas, write_transcoder
-from .tuning import RECIPES
+from .tuning import TUNING_RECIPES
 from ...methods.dictionaries.trainer import recipes
 from ...methods.dictionaries.model import fuse
 from ...models.loading import load_for
@@ -178,7 +179,7 @@ def check(params: dict) -> dict:
         for x in p[name]:
             if x not in options:
                 raise suggest(x, options, f'value of {name}')
-    for name, options in dict(recipe=list(RECIPES), delta=list(recipes)).items():
+    for name, options in dict(recipe=list(TUNING_RECIPES), delta=list(recipes)).items():
         if p[name] not in options:
             raise suggest(p[name], options, name)
     if 'raw' not in p['conditions'] or 'raw' not in p['written']:
@@ -787,7 +788,9 @@ def _alphas(w: World, verdicts: dict) -> list[str]:
         out = [
             c
             for k in p['parts']
-            for c in sweep(b, x, p['alphas'], k.partition(' ')[0], 'error' in k).values()
+            for c in strength_conditions(
+                b, x, p['alphas'], k.partition(' ')[0], 'error' in k
+            ).values()
         ]
         return [layer_conditions(b)['raw'], *out]
 

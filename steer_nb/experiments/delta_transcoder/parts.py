@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 # %% ../../../nbs/experiments/delta_transcoder/05_parts.ipynb #515c6b99
 from ...core import RunError, SteerError, file_sha256
-from ...data.toolcalls.formats import ROLES, Format, format_items, format_of
+from ...data.toolcalls.formats import ROLES, CallFormat, format_items, format_of
 from ...data.toolcalls.factors import design, ood_items
 from ...data.toolcalls.calls import check_leaks, make_toolcall_data
 from .substitutions import layer_conditions
@@ -34,7 +34,7 @@ from steer_nb.methods.dictionaries.files import (
     read_transcoder,
     write_transcoder,
 )
-from ...methods.dictionaries.buffer import Harvest, mlp_source, residual_source
+from ...methods.dictionaries.buffer import ActivationBuffer, mlp_source, residual_source
 from .tuning import finetune, save_tool_model
 from ...methods.dictionaries.trainer import Trainer, setting, train, trained
 from ...methods.dictionaries.model import Transcoder
@@ -57,7 +57,7 @@ class World:
             r,
             p,
             lm,
-            format_of(replace(lm, name=p['tuned'])) if p['tuned'] else Format(),
+            format_of(replace(lm, name=p['tuned'])) if p['tuned'] else CallFormat(),
         )
         for name in (
             'data',
@@ -252,7 +252,7 @@ def fit(
     "Train transcoders from one harvest of the transcoder text."
     p = self.p
     ids, weights = self.rows(lm, self.data()['text'], p['roles'])
-    h = Harvest(
+    h = ActivationBuffer(
         lm,
         ids,
         sources,
@@ -389,7 +389,7 @@ def harvested(self: World, part: str, sources: list, *layers, lm: LM | None = No
     ids, weights = self.rows(lm, self.data()[part].head(2000), self.p['roles'])
     mlps = [mlp_source(lm, i, *kinds_of(self.bases()[i, self.p['percentiles'][0]])) for i in layers]
     both = {s.name: s for s in [*sources, *mlps]}
-    return Harvest(lm, ids, list(both.values()), rows=10**9, weights=weights).fresh(0)
+    return ActivationBuffer(lm, ids, list(both.values()), rows=10**9, weights=weights).fresh(0)
 
 
 @patch

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ...core import SteerError, check_params, data_path, in_test, seed_all, suggest
+from ...core import SteerError, data_path, in_test, seed_all, suggest
+from ...params import check_params
 from ...data.choices import split_items
 from ...data.reasoning import check_disjoint, contrast_cells, contrast_splits
 from ...data.shots import FORMATS, READERS, pick_shots
@@ -39,7 +40,7 @@ from steer_nb.experiments.lirefs.accuracy import (
     goal_grid,
     make_grid,
     place_at,
-    places,
+    intervention_places,
     run_cells,
     side_table,
     size_table,
@@ -49,7 +50,7 @@ from steer_nb.experiments.lirefs.directions import (
     all_vectors,
     bare_prompts,
     fit_to,
-    item_states,
+    prompt_states,
     load_items,
     resolve_sites,
 )
@@ -135,7 +136,7 @@ def check(params: dict) -> dict:
         method=direction_methods,
         format=FORMATS,
         op=operators,
-        place=places,
+        place=intervention_places,
         edit_positions=('last', 'all'),
         rule=('max', 'one_se'),
         scoring=('letters', 'cloze', 'generate'),
@@ -387,7 +388,7 @@ def _texts(r: Run, lm: LM, p: dict, items: pd.DataFrame) -> list[str]:
 def _states(r: Run, lm: LM, p: dict, sites: list[str], texts: list[str]) -> dict:
     "One state per fit item and site, from the run directory if they are kept."
     if not p['store_states']:
-        return item_states(lm, texts, sites, p['positions'], chat=p['chat'])
+        return prompt_states(lm, texts, sites, p['positions'], chat=p['chat'])
     if p['positions'] == 'last':
         return {
             s: x.float()
@@ -395,7 +396,9 @@ def _states(r: Run, lm: LM, p: dict, sites: list[str], texts: list[str]) -> dict
                 lm, texts, sites, 'last', store=r.dir / 'states', chat=p['chat']
             ).items()
         }
-    return r.part('states', lambda: item_states(lm, texts, sites, 'all', chat=p['chat']), 'tensors')
+    return r.part(
+        'states', lambda: prompt_states(lm, texts, sites, 'all', chat=p['chat']), 'tensors'
+    )
 
 
 def _directions(

@@ -14,21 +14,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steer_nb.core import (
-    SteerError,
-    check_params,
-    in_test,
-    reads,
-    rng,
-    seed_all,
-    stable_hash,
-    suggest,
-)
+from ...core import SteerError, in_test, reads, rng, seed_all, stable_hash, suggest
+from ...params import check_params
 from ...data.benchmarks import load_task
 from ...data.choices import SPLITS, answer_of, leak_report, prompt_of, solved, split_items
 from ...evals.batching import Answered, Answers, merge_questions, together
 from ...evals.effects import before_after, neutral_texts, side_effects, unrelated_rows
-from ...evals.scoring import Questions, decide, picks, questions, tidy_scores, unconditional
+from steer_nb.evals.scoring import (
+    Questions,
+    decide,
+    predictions,
+    questions,
+    tidy_scores,
+    unconditional,
+)
 from ...evals.screens import choose, first_order_steps, halving_steps
 from ...stats import flips, mark_chosen, paired_effect
 from ...evals.sweeps import Sweep, grid_table, make_cells
@@ -500,7 +499,7 @@ def _vectors(
             answers = Answered(got.logp[others], {}, {s: g[others] for s, g in got.grads.items()})
     scores = r.load('train_scores')
     picked, rivals = (
-        picks(x).set_index('id').loc[train.id].pick.tolist()
+        predictions(x).set_index('id').loc[train.id].pick.tolist()
         for x in (scores, scores[~scores.correct].assign(correct=True))
     )
     texts = training_texts(

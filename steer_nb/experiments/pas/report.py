@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Runs', 'read_runs', 'table3', 'table6', 'table7_9', 'table10', 'table5', 'summary', 'durations', 'categories',
-           'layout', 'forest_chart', 'category_chart', 'curse_chart']
+           'printed_table', 'forest_chart', 'category_chart', 'curse_chart']
 
 # %% ../../../nbs/experiments/pas/02_report.ipynb #d4cd6a11
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from scipy import stats
 from steer_nb.core import (
     RunError,
     SteerError,
-    check_params,
     file_sha256,
     inside,
     read_json,
@@ -30,6 +29,7 @@ from steer_nb.core import (
     runs_dir,
     stable_hash,
 )
+from ...params import check_params
 from steer_nb.evals.seeds import (
     CATEGORIES,
     CELL,
@@ -531,7 +531,7 @@ def categories(
     return rollup(_pick(runs, keep, level), runs.seeds[keep], [*by, *extra], level)
 
 # %% ../../../nbs/experiments/pas/02_report.ipynb #0268b7ea
-def layout(
+def printed_table(
     table: pd.DataFrame,  # any of the tables above
     bounds: str = '',  # '' for the corrected interval, 'paper' for the paper's, 'nb' for Nadeau and Bengio's
 ) -> (

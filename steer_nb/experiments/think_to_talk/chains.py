@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['forms', 'modes', 'Chains', 'begins_lines', 'place_chains', 'line_ends', 'can_cache', 'feed', 'widen', 'go_on',
-           'cut_lines', 'decode', 'own_chains', 'forced_chains', 'as_form', 'run_chains', 'chain_accuracy',
+           'cut_lines', 'write_on', 'own_chains', 'forced_chains', 'as_form', 'run_chains', 'chain_accuracy',
            'place_pairs']
 
 # %% ../../../nbs/experiments/think_to_talk/00_chains.ipynb #eb49e4cc
@@ -185,7 +185,7 @@ def cut_lines(
 
 # %% ../../../nbs/experiments/think_to_talk/00_chains.ipynb #cd4647d1
 @torch.no_grad()
-def decode(
+def write_on(
     lm: LM,
     ids: Sequence,  # token ids of each text
     context: Sequence = (),  # ids that come before every text
@@ -227,13 +227,13 @@ def own_chains(
     chains: Chains,
     limit: int | None = None,  # most new tokens; a few more than the gold chain has, if not given
     *,
-    fast: bool = True,  # as in `decode`
+    fast: bool = True,  # as in `write_on`
     desc: str = '',  # a progress bar with this label
 ) -> (
     pd.DataFrame
 ):  # as of `score_texts`, with `text` and `ended`; a chain that never ended is not exact
     "The model's own chains."
-    new, ended = decode(
+    new, ended = write_on(
         lm,
         chains.ids[:, : chains.cut],
         chains.context,

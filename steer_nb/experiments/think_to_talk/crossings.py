@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['phases', 'none', 'held_out_right', 'best_curve', 'phase_of', 'bootstrap_weights', 'first_above', 'crossings',
-           'before_after', 'verdict']
+           'best_before_after', 'verdict']
 
 # %% ../../../nbs/experiments/think_to_talk/03_crossings.ipynb #615fcbd4
 from collections.abc import Sequence
@@ -151,7 +151,7 @@ def crossings(
     return pd.DataFrame(rows)
 
 # %% ../../../nbs/experiments/think_to_talk/03_crossings.ipynb #20d2e8df
-def before_after(
+def best_before_after(
     d: Decoded,
     seed: int = 0,  # of the halves
 ) -> pd.DataFrame:  # variable, when, accuracy, low, high, n, n_clusters, optimistic

@@ -21,7 +21,7 @@ from ...data.arithmetic.problems import score_texts
 from steer_nb.experiments.think_to_talk.chains import (
     can_cache,
     cut_lines,
-    decode,
+    write_on,
     feed,
     go_on,
     place_chains,
@@ -139,7 +139,7 @@ def _write_plain(
     for name, (a, b) in spans.items():
         stop = max(b, pp.cut)
         full, src = ([pp.context + r[:stop] for r in x.tolist()] for x in (pp.recipient, pp.source))
-        go = lambda: decode(lm, full, (), limit - stop, fast=False)
+        go = lambda: write_on(lm, full, (), limit - stop, fast=False)
         plain[name], texts[name] = go(), []
         for depths in windows.values():
             with edited(
@@ -246,9 +246,9 @@ def _written_table(
         [],
     )
     if can_cache(lm):
-        new = decode(lm, pp.source[:, : pp.cut], pp.context, limit - pp.cut)
+        new = write_on(lm, pp.source[:, : pp.cut], pp.context, limit - pp.cut)
     else:
-        new = decode(lm, pp.source[:, : pp.cut], pp.context, limit - pp.cut, fast=False)
+        new = write_on(lm, pp.source[:, : pp.cut], pp.context, limit - pp.cut, fast=False)
     run = _scored(lm, src, pp.cut, *new)['own']
     for s, (_, b) in spans.items():
         before = _scored(lm, pp, max(b, pp.cut), *plain[s])

@@ -16,7 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...core import SteerError, rng, suggest
-from .buffer import Harvest, Pool, Source, mlp_source, residual_source
+from steer_nb.methods.dictionaries.buffer import (
+    ActivationBuffer,
+    Pool,
+    ActivationSource,
+    mlp_source,
+    residual_source,
+)
 from .trainer import Setting, setting
 from .model import Transcoder, cast
 from ...models.edits import edit
@@ -54,11 +60,11 @@ def adapter_source(
     site_in: str = 'mlp_in',  # kind of site that the transcoder reads
     site_out: str = 'mlp_out',  # kind of site
     name: str = '',  # default: '<site> - untuned'
-) -> Source:
+) -> ActivationSource:
     "What the fine-tuned MLP writes beyond the un-tuned one, on the same input."
     mlp, raw = mlp_source(lm, layer, site_in, site_out), f'mlp_in.{layer}'
     before = mlp_function(untuned, layer, site_out)
-    return Source(
+    return ActivationSource(
         name or f'{mlp.name} - untuned',
         mlp.reads,
         mlp.writes,
@@ -80,7 +86,7 @@ def delta_sources(
     untuned: LM | None = None,  # for 'adapter'
     site_in: str = 'mlp_in',  # kind of site; the base's own where there is a base
     site_out: str = 'mlp_out',
-) -> dict[str, Source]:  # by way
+) -> dict[str, ActivationSource]:  # by way
     "What each way of asking is trained on, at one layer."
     if base is not None and base.site_in:
         site_in, site_out = (s.partition('.')[0] for s in (base.site_in, base.site_out))
@@ -103,7 +109,7 @@ def delta_sources(
 
 
 def delta_settings(
-    sources: dict[str, Source],  # of `delta_sources`
+    sources: dict[str, ActivationSource],  # of `delta_sources`
     features: int,  # that are added
     recipe: str = 'topk',  # as in `setting`
     base: Transcoder | None = None,

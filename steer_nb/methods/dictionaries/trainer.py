@@ -26,7 +26,7 @@ from steer_nb.core import (
     torch_rng,
     write_tensors,
 )
-from .buffer import Harvest, Pool, Source
+from .buffer import ActivationBuffer, Pool, ActivationSource
 from .model import Transcoder, activations_known, digest, fold_scale
 
 # %% ../../../nbs/methods/dictionaries/04_trainer.ipynb #14f61e3f
@@ -34,7 +34,7 @@ from .model import Transcoder, activations_known, digest, fold_scale
 class Setting:
     "How one transcoder is trained."
 
-    source: str  # name of a `Source`
+    source: str  # name of a `ActivationSource`
     features: int = 1024
     activation: str = 'topk'  # one of `activations_known`
     k: int | None = 32  # of 'topk' and 'batchtopk'
@@ -135,7 +135,7 @@ recipes = dict(
 
 def setting(
     recipe: str,  # one of `recipes`
-    source: str,  # name of a `Source`
+    source: str,  # name of a `ActivationSource`
     **changes,  # of the setting
 ) -> Setting:
     "A setting by the name of its recipe."
@@ -178,7 +178,7 @@ class _Stack:
 
     names: list[str]
     settings: list[Setting]
-    source: Source  # of the first; all read the same site
+    source: ActivationSource  # of the first; all read the same site
     p: dict[str, Tensor]  # parameters, (stack, ...)
     m: dict[str, Tensor] = field(default_factory=dict)
     v: dict[str, Tensor] = field(default_factory=dict)
@@ -194,7 +194,7 @@ class _Stack:
 
 # %% ../../../nbs/methods/dictionaries/04_trainer.ipynb #736e6302
 def _begin(
-    s: Setting, source: Source, x: Tensor, y: Tensor, w: Tensor, start: Transcoder | None
+    s: Setting, source: ActivationSource, x: Tensor, y: Tensor, w: Tensor, start: Transcoder | None
 ) -> dict[str, Tensor]:
     "Initial parameters of one transcoder, in training units; from `start` if there is one."
     (d, out), m, g = source.widths, s.features, torch_rng('transcoder', s.source, s.seed)
@@ -352,7 +352,7 @@ def _revive(
 class Trainer:
     "Transcoders on their way, fed from one harvest."
 
-    harvest: Harvest
+    harvest: ActivationBuffer
     settings: dict[str, Setting]  # by name
     steps: int  # batches in all
     start: dict[str, Transcoder] = field(default_factory=dict)  # transcoders to go on from, by name

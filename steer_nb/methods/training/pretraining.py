@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TWINS', 'TARGETS', 'twin', 'twin_costs', 'length_groups', 'masked_loss', 'forced_scores', 'score_table',
-           'against_steps', 'Plan', 'twin_plan', 'Trained', 'pretrain', 'save_checkpoint', 'load_checkpoint',
+           'against_steps', 'TrainingPlan', 'twin_plan', 'Trained', 'pretrain', 'save_twin_state', 'load_twin_state',
            'save_twin', 'read_twin']
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #667322db
@@ -217,7 +217,7 @@ def against_steps(
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #0d32517a
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     "How a model is trained; everything that its weights depend on, besides their initial values."
 
     corpus: Corpus = Corpus()  # the world and the mix
@@ -281,21 +281,21 @@ def twin_plan(
     name: str,  # one of `TWINS`
     seed: int = 1,  # of the training items and all other random numbers; counted from 1
     **changes,  # of the plan
-) -> Plan:
+) -> TrainingPlan:
     "How a twin is trained."
     if name not in TWINS:
         raise suggest(name, TWINS, 'twin')
     facts = Corpus(levels=(0.5, 0.5, 0, 0, 0), facts=(0, 1, 0), direct=0, stream=999 + seed)
     later = Corpus(levels=(0.5, 0.5, 0, 0, 0), facts=(0.15, 0.6, 0.25), direct=0, stream=999 + seed)
     mix = dict(corpus=Corpus(stream=seed - 1), extra=facts, later=later, extra_size=48, seed=seed)
-    return Plan(**(mix | _plans[name] | changes))
+    return TrainingPlan(**(mix | _plans[name] | changes))
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #f57d8e7a
 @dataclass(frozen=True)
 class _Batches:
     "Batches by number."
 
-    plan: Plan
+    plan: TrainingPlan
 
     def __len__(self) -> int:
         return self.plan.steps
@@ -317,7 +317,7 @@ class _Batches:
         return length_groups({k: torch.cat(v) for k, v in wide.items()}, p.slack)
 
 
-def _stream(plan: Plan, start: int, workers: int):
+def _stream(plan: TrainingPlan, start: int, workers: int):
     return iter(
         DataLoader(
             _Batches(plan), batch_size=None, sampler=range(start, plan.steps), num_workers=workers
@@ -330,7 +330,7 @@ class Trained:
     "A model on its way, or at the end of it."
 
     model: nn.Module
-    plan: Plan
+    plan: TrainingPlan
     step: int = 0  # steps done
     seconds: float = 0.0  # of training, tests included, over all sessions
     curve: list = field(default_factory=list, repr=False)  # rows of the curve
@@ -406,7 +406,7 @@ def _shares(table: pd.DataFrame) -> dict:
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #69e190ae
 def pretrain(
-    t: Trained,  # a new one, or one read by `load_checkpoint`
+    t: Trained,  # a new one, or one read by `load_twin_state`
     *,
     folder: str | Path | None = None,  # for checkpoints; none are written if not given
     workers: int = 0,  # processes that make batches ahead
@@ -436,10 +436,10 @@ def pretrain(
             if t.step % plan.every == 0 or t.step == plan.steps:
                 bar.set_postfix(_shares(_look(t, items)))
                 if folder is not None:
-                    save_checkpoint(t, folder)
+                    save_twin_state(t, folder)
     t.seconds = time.monotonic() - clock
     if folder is not None:
-        save_checkpoint(t, folder)
+        save_twin_state(t, folder)
     bar.close()
     return t
 
@@ -447,7 +447,7 @@ def pretrain(
 _FILE = 'checkpoint.safetensors'
 
 
-def save_checkpoint(
+def save_twin_state(
     t: Trained,
     folder: str | Path,  # made if needed; an older checkpoint in it is replaced
 ) -> Path:  # the file
@@ -477,7 +477,7 @@ _free = ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype')
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #c6a342d2
 @reads('a checkpoint')
-def load_checkpoint(
+def load_twin_state(
     model: nn.Module,  # of the same recipe; its weights are replaced
     folder: str | Path,  # as given to `pretrain`
 ) -> Trained:
@@ -492,7 +492,7 @@ def load_checkpoint(
         raise SteerError(f'{path} is of a model of another shape; build the twin it was made with')
     t = Trained(
         model,
-        Plan(**about['plan']),
+        TrainingPlan(**about['plan']),
         about['step'],
         about['seconds'],
         [tuple(r) for r in about['curve']],

@@ -167,7 +167,7 @@ class OuroForCausalLM(PreTrainedModel, GenerationMixin):
     _skip_keys_device_placement = ['past_key_values']
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     _tied_weights_keys = {'lm_head.weight': 'model.embed_tokens.weight'}
-    run_stage = run_stage
+    _stage = run_stage
 
     def __init__(self, config: OuroConfig):
         super().__init__(config)
