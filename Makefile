@@ -4,7 +4,7 @@ ARGS ?= -p seed 3
 OUT  ?= out.ipynb
 DOCS := $(PY) -m pip install -q -c constraints.txt --no-build-isolation -e '.[docs]' || $(PY) -m pip install -q --no-build-isolation -e '.[docs]'  # the tested versions, else compatible ones
 
-.PHONY: help setup run jobs bench test soak golden mutants lab lab-check docs check sync readme wheel clean distclean
+.PHONY: help setup run jobs bench test soak golden mutants lab lab-check docs check format types sync readme wheel clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -27,9 +27,7 @@ jobs: setup ## every job file at reduced size, in one process (JOBS='pas/*' for 
 bench: setup ## every bench by itself, one table of ratios in data/bench.json; an hour or two, on a quiet machine
 	$(PY) tools/bench.py $(BENCH)
 
-test: setup ## generated files in step with the notebooks? then every notebook through nbdev_test
-	$(PY) tools/checks.py
-	$(PY) tools/sync_check.py
+test: $(if $(NB),setup,check) ## the checks, then every notebook through nbdev_test
 	$(PY) tools/run_tests.py $(if $(NB),--path '$(NB)') $(if $(FLAGS),--flags '$(FLAGS)') $(if $(WORKERS),--n_workers $(WORKERS))
 
 soak: setup ## many small runs under kills, a full disk, damaged files (RUNS=200 SEED=0 MINUTES=60)
@@ -41,9 +39,19 @@ golden: setup ## are the tables those of another commit? BASE=<commit>; QUICK=1 
 mutants: setup ## small mistakes put into the library, one at a time: which go unnoticed? (N=150 SEED=0 MODULES="models evals" RESULTS=m.json); half an hour or more
 	$(PY) tools/mutants.py $(if $(N),--n '$(N)') $(if $(SEED),--seed '$(SEED)') $(if $(MODULES),--modules $(MODULES)) $(if $(WORKERS),--workers '$(WORKERS)') $(if $(RESULTS),--out '$(RESULTS)')
 
-check: setup ## only the checks of `make test`, seconds
+check: setup ## only the checks of `make test`: layout of code, lint, structure, types, generated files; two minutes, most of them for the types
 	$(PY) tools/checks.py
+	$(PY) -m ruff format --check --quiet nbs tools || { echo 'PROBLEM the files above are not formatted: make format'; exit 1; }
+	$(PY) -m ruff check --quiet nbs tools
+	$(PY) tools/check_structure.py
 	$(PY) tools/sync_check.py
+	$(PY) tools/check_types.py
+
+format: setup ## one layout of code: ruff format over notebooks and tools
+	$(PY) -m ruff format nbs tools
+
+types: setup ## type errors against what is allowed (SHOW=evals.sweeps prints a module's; UPDATE=1 writes down that there are fewer)
+	$(PY) tools/check_types.py $(if $(SHOW),--show '$(SHOW)') $(if $(UPDATE),--update)
 
 sync: setup ## write the generated files: modules, cleaned notebooks, README
 	$(PY) tools/sync_check.py --fix
