@@ -9,82 +9,33 @@ __all__ = ['BLUE', 'ORANGE', 'GREY', 'GREEN', 'INK', 'CURVE_COLOURS', 'SIGNED_FO
 
 # %% ../../nbs/plots/00_style.ipynb #849f7c0b
 import base64
+import io
 import json
-import struct
 import textwrap
-import zlib
 from pathlib import Path
 
 # %% ../../nbs/plots/00_style.ipynb #bcf06bbb
 import altair as alt
-import numpy as np
 import pandas as pd
 import vl_convert as vlc
+from PIL import Image
 
 # %% ../../nbs/plots/00_style.ipynb #2f630912
 from ..core import SteerError, write_atomic
 
-# %% ../../nbs/plots/00_style.ipynb #562f24e5
+# %% ../../nbs/plots/00_style.ipynb #a9cc725a
+def _small(png: bytes) -> bytes:
+    "The image with a palette of 256 colours, as far apart as the image has them."
+    image = Image.open(io.BytesIO(png)).convert('RGB')
+    few = image.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    out = io.BytesIO()
+    few.save(out, 'PNG', optimize=True)
+    return out.getvalue()
+
+# %% ../../nbs/plots/00_style.ipynb #302a4fb2
 _VL = '5.20'  # the Vega-Lite of altair 5.5, as vl-convert names it
 
 
-def _chunks(png: bytes) -> list:
-    "The (type, data) pairs of a PNG."
-    i, out = 8, []
-    while i < len(png):
-        n = int.from_bytes(png[i : i + 4], 'big')
-        out.append((png[i + 4 : i + 8], png[i + 8 : i + 8 + n]))
-        i += n + 12
-    return out
-
-
-def _pixels(
-    png: bytes,
-) -> np.ndarray | None:  # (height, width) packed RGBA; None for an encoding we do not read
-    "The pixels of an opaque RGBA image whose rows are stored as differences, as vl-convert writes it."
-    chunks = _chunks(png)
-    w, h, *kind = struct.unpack('>IIBBBBB', chunks[0][1])
-    if kind != [8, 6, 0, 0, 0]:
-        return None
-    raw = np.frombuffer(
-        zlib.decompress(b''.join(d for t, d in chunks if t == b'IDAT')), np.uint8
-    ).reshape(h, 1 + 4 * w)
-    if (raw[:, 0] != 1).any():
-        return None
-    px = np.cumsum(raw[:, 1:].reshape(h, w, 4), axis=1, dtype=np.uint8)
-    return None if (px[..., 3] < 255).any() else np.ascontiguousarray(px).view(np.uint32)[..., 0]
-
-# %% ../../nbs/plots/00_style.ipynb #a9cc725a
-def _palette(rgb: np.ndarray, count: np.ndarray, n: int = 256) -> np.ndarray:  # indices into `rgb`
-    "The commonest colours, then those farthest from all that are in."
-    keep = list(np.argsort(-count, kind='stable')[: n // 2])
-    far = ((rgb[:, None] - rgb[keep]) ** 2).sum(-1).min(1)
-    while len(keep) < n and far.max() > 0:
-        keep.append(far.argmax())
-        far = np.minimum(far, ((rgb - rgb[keep[-1]]) ** 2).sum(1))
-    return np.array(keep)
-
-
-def _small(png: bytes) -> bytes:
-    "The image with a palette of at most 256 colours, or as it was if it cannot be read."
-    if (px := _pixels(png)) is None:
-        return png
-    u, inv, count = np.unique(px, return_inverse=True, return_counts=True)
-    rgb = u.view(np.uint8).reshape(-1, 4)[:, :3].astype(int)
-    palette = rgb[_palette(rgb, count)]
-    near = ((rgb[:, None] - palette) ** 2).sum(-1).argmin(1).astype(np.uint8)
-    rows = np.pad(near[inv.reshape(px.shape)], ((0, 0), (1, 0))).tobytes()
-    parts = [
-        (b'IHDR', struct.pack('>IIBBBBB', px.shape[1], px.shape[0], 8, 3, 0, 0, 0)),
-        (b'PLTE', palette.astype(np.uint8).tobytes()),
-        (b'IDAT', zlib.compress(rows, 9)),
-        (b'IEND', b''),
-    ]
-    return png[:8] + b''.join(
-        struct.pack('>I', len(d)) + t + d + struct.pack('>I', zlib.crc32(t + d)) for t, d in parts
-    )
-
-# %% ../../nbs/plots/00_style.ipynb #302a4fb2
 def _png(spec: dict, scale: float) -> bytes:
     "A Vega-Lite specification as a PNG."
     return _small(vlc.vegalite_to_png(json.dumps(spec), vl_version=_VL, scale=scale))
