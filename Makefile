@@ -12,7 +12,7 @@ help: ## this list
 	@echo
 	@echo 'make run ARGS="-p seed 4 -p max_samples 100" OUT=out4.ipynb    other parameters'
 	@echo 'make test NB=nbs/00_core.ipynb FLAGS=slow WORKERS=2            some notebooks, slow cells too'
-	@echo 'make bench BENCH=--stored                                      the table from stored outputs, nothing run'
+	@echo 'make bench BENCH=--stored                                      the table that is kept, nothing run'
 	@echo 'make setup PYTHON=python3.12 TORCH_ARGS="--index-url URL"      another python, another torch build'
 
 setup: ## virtual environment in .venv, pinned packages, embedded model (done once)

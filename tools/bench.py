@@ -1,7 +1,8 @@
 """Every bench notebook by itself, and all ratios in data/bench.json; the exit code says whether every bound holds.
 
 python tools/bench.py             run them all, one after another (an hour or two on a quiet machine)
-python tools/bench.py --stored    read the outputs that the notebooks hold, run nothing
+python tools/bench.py --stored    what data/bench.json holds, run nothing
+python tools/bench.py 02_engines                                       one again; its rows replace the old ones
 python tools/bench.py 02_engines -p repetitions 2 --to trial.json     a trial of one
 """
 
