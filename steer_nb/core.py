@@ -121,7 +121,10 @@ def cache_dir() -> Path:  # made when missing
 # %% ../nbs/00_core.ipynb #5ac2af86
 def _plain(obj: Any, finite: bool = False) -> Any:
     "`obj` in JSON's own types; with `finite`, nan and infinities become None."
-    f = lambda o: _plain(o, finite)
+
+    def f(o):
+        return _plain(o, finite)
+
     if obj is None or obj is pd.NA:
         return None
     if isinstance(obj, (bool, str)):
@@ -447,10 +450,14 @@ def _sums(ts: dict, about: dict) -> dict:
     "A checksum of each tensor, and of the metadata under ''."
     import torch
 
-    bits = lambda t: (
-        t.contiguous().as_strided((t.numel(),), (1,)).view(torch.uint8).numpy()
-    )  # one element may have any stride
-    one = lambda t: zlib.crc32(bits(t), zlib.crc32(f'{t.dtype} {list(t.shape)}'.encode()))
+    def bits(t):
+        return (
+            t.contiguous().as_strided((t.numel(),), (1,)).view(torch.uint8).numpy()
+        )  # one element may have any stride
+
+    def one(t):
+        return zlib.crc32(bits(t), zlib.crc32(f'{t.dtype} {list(t.shape)}'.encode()))
+
     return {'': zlib.crc32(json.dumps(about, sort_keys=True).encode())} | {
         k: one(t) for k, t in sorted(ts.items())
     }

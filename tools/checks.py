@@ -18,8 +18,10 @@ DIRECTIVES = re.compile(r'^\s*#\s*\|.*\n?', re.M)
 
 def _prose(source: str) -> str:
     "First line of text in a markdown cell that is no heading"
-    lines = [l.strip('> ').strip() for l in source.splitlines()]
-    return next((l for l in lines if l and not l.startswith(('#', '---', '|', '```', '!'))), '')
+    lines = [line.strip('> ').strip() for line in source.splitlines()]
+    return next(
+        (line for line in lines if line and not line.startswith(('#', '---', '|', '```', '!'))), ''
+    )
 
 
 def _comment(source: str) -> str:
@@ -27,62 +29,79 @@ def _comment(source: str) -> str:
     return found[1] if found else ''
 
 
+LOST_TAG = 'declares parameters but lost its tag `parameters`: papermill would ignore -p'
+BURIED = 'calls nbdev_export among other lines: the tests skip such a cell, so give them one of their own'
+
+
+def code_lines(source: str) -> list[str]:
+    "Lines of a cell that are neither empty nor a comment"
+    lines = DIRECTIVES.sub('', source).splitlines()
+    return [line for line in lines if line.strip() and not line.startswith('#')]
+
+
+def code_problems(cell: dict) -> list[str]:
+    "What is wrong with a code cell"
+    source, bad = ''.join(cell['source']), []
+    lines = code_lines(source)
+    if 'nbdev_export()' in source and len([n for n in lines if n != 'import nbdev']) > 1:
+        bad.append(BURIED)
+    declares = len(lines) > 1 and all(PARAMETER.match(line) for line in lines)
+    if declares and 'parameters' not in cell['metadata'].get('tags', []):
+        bad.append(LOST_TAG)
+    for output in cell.get('outputs', []):
+        if output.get('output_type') == 'error':
+            bad.append(f'has a stored {output.get("ename")}: run it again')
+    return bad
+
+
+def skipped_cells(cells: list[dict]) -> list[tuple[int, str, str]]:
+    "(number, flag, reason) of the cells that tests skip; the reason stands above the cell or in a comment"
+    out, before = [], ''
+    for i, cell in enumerate(cells):
+        source = ''.join(cell['source'])
+        if cell['cell_type'] == 'code':
+            why = _prose(before) or _comment(source)
+            out += [(i, flag, why) for flag in SKIP.findall(source)]
+        before = source if cell['cell_type'] == 'markdown' else ''
+    return out
+
+
+def skipped_whole(cells: list[dict]) -> str | None:
+    "The opening sentence of a notebook that tests skip; empty if it has none, None if it is not skipped"
+    heads = [''.join(c['source']) for c in cells[:2] if c['cell_type'] != 'code']
+    heads += [''.join(c['source']) for c in cells[2:] if c['cell_type'] == 'raw']
+    if not any(re.search(r'^skip_exec:\s*true', head, re.M | re.I) for head in heads):
+        return None
+    for cell in cells[:5]:
+        said = _prose(''.join(cell['source'])) if cell['cell_type'] == 'markdown' else ''
+        if said and not said.startswith('skip_exec'):
+            return said
+    return ''
+
+
 def check_notebook(path: Path, root: Path) -> tuple[list[str], list[str]]:
     "Problems of one notebook, and what it skips, each as lines of text"
     name, raw = path.relative_to(root).as_posix(), path.read_bytes()
-    nb = json.loads(raw)
-    bad, skips = [], []
+    notebook = json.loads(raw)
+    cells, bad, skips = notebook['cells'], [], []
     if len(raw) > MAX_KB * 1024:
         bad.append(f'{name}: {len(raw) // 1024} KB, more than {MAX_KB}: store smaller outputs')
-    if nb['metadata'].get('kernelspec', {}).get('name', 'python3') != 'python3':
-        bad.append(f'{name}: kernel {nb["metadata"]["kernelspec"]["name"]!r}; it must be python3')
-    tagged, before = 0, None
-    for i, c in enumerate(nb['cells']):
-        src = ''.join(c['source'])
-        if c['cell_type'] == 'code':
-            tags = c['metadata'].get('tags', [])
-            lines = [
-                l
-                for l in DIRECTIVES.sub('', src).splitlines()
-                if l.strip() and not l.startswith('#')
-            ]
-            looks = len(lines) > 1 and all(PARAMETER.match(l) for l in lines)
-            tagged += 'parameters' in tags
-            if 'nbdev_export()' in src and len([l for l in lines if l != 'import nbdev']) > 1:
-                bad.append(
-                    f'{name}: cell {i} calls nbdev_export among other lines: the tests skip such a cell, so give them one of their own'
-                )
-            if looks and 'parameters' not in tags:
-                bad.append(
-                    f'{name}: cell {i} declares parameters but lost its tag `parameters`: papermill would ignore -p'
-                )
-            for o in c.get('outputs', []):
-                if o.get('output_type') == 'error':
-                    bad.append(f'{name}: cell {i} has a stored {o.get("ename")}: run it again')
-            for flag in SKIP.findall(src):
-                why = _prose(before) if before is not None else ''
-                why = why or _comment(src)
-                skips.append(f'{name} cell {i} ({flag}): {why}')
-                if not why:
-                    bad.append(
-                        f'{name}: cell {i} is skipped ({flag}) without a word on why, above it or in a comment'
-                    )
-        elif c['cell_type'] == 'raw' or i < 2:
-            if re.search(r'^skip_exec:\s*true', src, re.M | re.I):
-                why = next(
-                    (
-                        p
-                        for d in nb['cells'][:5]
-                        if d['cell_type'] == 'markdown'
-                        and (p := _prose(''.join(d['source'])))
-                        and not p.startswith('skip_exec')
-                    ),
-                    '',
-                )
-                skips.append(f'{name} (whole notebook): {why}')
-                if not why:
-                    bad.append(f'{name}: skip_exec without an opening sentence on why')
-        before = src if c['cell_type'] == 'markdown' else None
+    kernel = notebook['metadata'].get('kernelspec', {}).get('name', 'python3')
+    if kernel != 'python3':
+        bad.append(f'{name}: kernel {kernel!r}; it must be python3')
+    for i, cell in enumerate(cells):
+        if cell['cell_type'] == 'code':
+            bad += [f'{name}: cell {i} {problem}' for problem in code_problems(cell)]
+    for i, flag, why in skipped_cells(cells):
+        skips.append(f'{name} cell {i} ({flag}): {why}')
+        if not why:
+            bad.append(f'{name}: cell {i} is skipped ({flag}) without a word on why')
+    whole = skipped_whole(cells)
+    if whole is not None:
+        skips.append(f'{name} (whole notebook): {whole}')
+        if not whole:
+            bad.append(f'{name}: skip_exec without an opening sentence on why')
+    tagged = sum('parameters' in c['metadata'].get('tags', []) for c in cells)
     if name in MUST_HAVE_PARAMETERS and tagged != 1:
         bad.append(f'{name}: {tagged} cells tagged `parameters`; there must be one')
     if tagged > 1 and name not in MUST_HAVE_PARAMETERS:
@@ -95,8 +114,10 @@ def check_pins(root: Path) -> list[str]:
     parser = configparser.ConfigParser(delimiters=['='])
     parser.read(root / 'settings.ini', encoding='utf-8')
     cfg, norm = parser['DEFAULT'], lambda n: re.sub(r'[-_.]+', '-', n).lower()
-    lines = [l.split('#')[0].strip() for l in (root / 'constraints.txt').read_text().splitlines()]
-    pins = {norm(n): v for n, v in (l.split('==') for l in lines if l)}
+    lines = [
+        line.split('#')[0].strip() for line in (root / 'constraints.txt').read_text().splitlines()
+    ]
+    pins = {norm(n): v for n, v in (line.split('==') for line in lines if line)}
     bad = []
     for r in map(
         Requirement,

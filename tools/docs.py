@@ -145,7 +145,10 @@ def _output(o, name: str, files: dict[str, bytes]) -> str:
     import base64
 
     data = o.get('data', {})
-    box = lambda x: f'\n<div class="out">{x}</div>\n'
+
+    def box(x):
+        return f'\n<div class="out">{x}</div>\n'
+
     if 'image/png' in data:
         files[name + '.png'] = base64.b64decode(data['image/png'])
         return f'\n![chart]({Path(name).name}.png)\n'
@@ -242,11 +245,13 @@ def _arguments(a: ast.arguments) -> list[tuple[str, str, str]]:
     un, pos = (lambda x: ast.unparse(x) if x is not None else ''), [*a.posonlyargs, *a.args]
     out = [
         (x.arg, un(x.annotation), un(d))
-        for x, d in zip(pos, [None] * (len(pos) - len(a.defaults)) + a.defaults)
+        for x, d in zip(pos, [None] * (len(pos) - len(a.defaults)) + a.defaults, strict=True)
     ]
     if a.vararg:
         out.append(('*' + a.vararg.arg, un(a.vararg.annotation), ''))
-    out += [(x.arg, un(x.annotation), un(d)) for x, d in zip(a.kwonlyargs, a.kw_defaults)]
+    out += [
+        (x.arg, un(x.annotation), un(d)) for x, d in zip(a.kwonlyargs, a.kw_defaults, strict=True)
+    ]
     return out + ([('**' + a.kwarg.arg, un(a.kwarg.annotation), '')] if a.kwarg else [])
 
 
@@ -256,7 +261,9 @@ def _cell(text: str) -> str:
 
 
 def _table(rows: list[tuple[str, str, str, str]], first: str = 'parameter') -> str:
-    code = lambda x: f'<code>{html.escape(x, quote=False)}</code>' if x else ''
+    def code(x):
+        return f'<code>{html.escape(x, quote=False)}</code>' if x else ''
+
     body = ''.join(
         f'<tr><td>{code(n) if n != "returns" else "<b>returns</b>"}</td><td>{code(t)}</td><td>{code(d)}</td><td>{_cell(c)}</td></tr>'
         for n, t, d, c in rows
@@ -419,7 +426,10 @@ def experiment_page(name: str, pages: dict[str, Page], jobs) -> str:
     module = importlib.import_module(experiments[name])
     tutorials, parts, results = EXPERIMENTS.get(name, ([], [], []))
     own = next((p for p in pages.values() if f'steer_nb.{p.module}' == module.__name__), None)
-    link = lambda r: f'- [{pages[r + ".md"].title}](../{r}.md): {pages[r + ".md"].line}'
+
+    def link(r):
+        return f'- [{pages[r + ".md"].title}](../{r}.md): {pages[r + ".md"].line}'
+
     mine = jobs[jobs.experiment == name]
     some = mine.job.tolist()[0] if f'{name}/embedded' not in set(mine.job) else f'{name}/embedded'
     rows = ''.join(
@@ -518,7 +528,9 @@ def stage(root: Path, src: Path) -> list:
         )
     for f in ('worker.js', 'site.css'):
         put(f'assets/{f}', (root / 'tools' / 'docs_assets' / f).read_bytes())
-    item = lambda p: {p.title: p.path}
+
+    def item(p):
+        return {p.title: p.path}
 
     def room(folder: str, title: str, extra=()):
         own = [
@@ -544,7 +556,9 @@ def stage(root: Path, src: Path) -> list:
         put(f'{folder}/index.md', _index(folder, title, [*first, *listed]))
         return [f'{folder}/index.md', *extra, *map(item, own)]
 
-    top = lambda start: [item(p) for r, p in pages.items() if '/' not in r and r.startswith(start)]
+    def top(start):
+        return [item(p) for r, p in pages.items() if '/' not in r and r.startswith(start)]
+
     exps = [
         {pages[essays[experiments[e].removeprefix('steer_nb.')].path].title: f'experiments/{e}.md'}
         for e in experiments
@@ -555,11 +569,14 @@ def stage(root: Path, src: Path) -> list:
         for m in names
     ]
     put('api/index.md', _index('api', 'API', api))
-    group = lambda g: [
-        {m.split('.')[-1]: f'api/{m}.md'}
-        for m in names
-        if (m.split('.')[0] == g if g else '.' not in m)
-    ]
+
+    def group(g):
+        return [
+            {m.split('.')[-1]: f'api/{m}.md'}
+            for m in names
+            if (m.split('.')[0] == g if g else '.' not in m)
+        ]
+
     library = [
         {'Core': [*top('0')]},
         *({t: room(f, t)} for f, t in ROOMS.items()),

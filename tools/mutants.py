@@ -431,7 +431,7 @@ COMPARED = {
 def comparison(cell, node, vocabulary):
     "`<` becomes `<=`, `in` becomes `not in`."
     sides = [node.left, *node.comparators]
-    for left, op, right in zip(sides, node.ops, sides[1:]):
+    for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
         pattern, others = COMPARED[type(op)]
         whole = any(is_whole(cell, side) for side in (left, right))
         for new in others if whole or len(others) == 1 else others[1:]:
@@ -538,7 +538,7 @@ def swapped_arguments(cell, node, vocabulary):
     if last_name(node.func) in SYMMETRIC:
         return
     scope = cell.scope(node)
-    for left, right in zip(node.args, node.args[1:]):
+    for left, right in zip(node.args, node.args[1:], strict=False):
         alike = may_stand_for(cell, left, right, scope)
         if last_name(node.func) == 'where':
             alike = left is node.args[1]
@@ -568,7 +568,7 @@ def may_stand_for(cell, left, right, scope: dict) -> bool:
 def and_or(cell, node, vocabulary):
     "`and` becomes `or`."
     old, new = ('and', 'or') if isinstance(node.op, ast.And) else ('or', 'and')
-    for left, right in zip(node.values, node.values[1:]):
+    for left, right in zip(node.values, node.values[1:], strict=False):
         yield from cell.between(left, right, rf'\b{old}\b', new)
 
 
@@ -670,8 +670,10 @@ def flag(cell, node, vocabulary):
         pairs = [(node.arg or '', node.value)]
     else:
         plain = [*node.posonlyargs, *node.args]
-        pairs = list(zip(plain[len(plain) - len(node.defaults) :], node.defaults))
-        pairs += [(a, d) for a, d in zip(node.kwonlyargs, node.kw_defaults) if d is not None]
+        pairs = list(zip(plain[len(plain) - len(node.defaults) :], node.defaults, strict=True))
+        pairs += [
+            (a, d) for a, d in zip(node.kwonlyargs, node.kw_defaults, strict=True) if d is not None
+        ]
         pairs = [(a.arg, d) for a, d in pairs]
     for name, value in pairs:
         if isinstance(value, ast.Constant) and type(value.value) is bool and name not in IDLE_FLAGS:
@@ -742,7 +744,7 @@ def wrong_key(cell, node, vocabulary):
 @rule('semantic', ast.Call)
 def swapped_keywords(cell, node, vocabulary):
     "Two neighbouring keyword arguments get each other's value."
-    for left, right in zip(node.keywords, node.keywords[1:]):
+    for left, right in zip(node.keywords, node.keywords[1:], strict=False):
         both = isinstance(left.value, SIMPLE) and isinstance(right.value, SIMPLE)
         family = relatives(left.arg or '', {right.arg or ''})
         if both and family and cell.text(left.value) != cell.text(right.value):
@@ -1039,7 +1041,7 @@ def mutated_module(text: str, source: str, changed: str):
     which = next(
         (
             k
-            for k, (a, b) in enumerate(zip(old.tree.body, new.tree.body))
+            for k, (a, b) in enumerate(zip(old.tree.body, new.tree.body, strict=True))
             if ast.dump(a) != ast.dump(b)
         ),
         None,
@@ -1550,7 +1552,7 @@ def report(mutants: list) -> str:
     groups = [[room_of(m.module) for m in done], [m.kind for m in done]]
     for labels in groups:
         for label in sorted(set(labels)):
-            lines.append(row(label, [m for m, x in zip(done, labels) if x == label]))
+            lines.append(row(label, [m for m, x in zip(done, labels, strict=True) if x == label]))
         lines.append('')
     lines.append(row('all', done))
     excluded = sum(m.verdict == 'excluded' for m in done)

@@ -55,7 +55,8 @@ def readme_files(root: Path = ROOT) -> dict[str, bytes]:
     )  # GitHub shows no styles of ours
     text = text.replace('![png](', '![chart](')
     text = (
-        re.sub(r'\n{3,}', '\n\n', '\n'.join(l.rstrip() for l in text.splitlines())).strip() + '\n'
+        re.sub(r'\n{3,}', '\n\n', '\n'.join(line.rstrip() for line in text.splitlines())).strip()
+        + '\n'
     )
     files = {'README.md': text.encode()}
     return files | {Path(k).as_posix(): v for k, v in resources.get('outputs', {}).items()}

@@ -58,13 +58,15 @@ def main():
         traceback.print_exc()
         crashed = True
 
-    rel = lambda f: os.path.relpath(f, ROOT)
-    rows = sorted(((t, f) for f, (ok, t) in zip(files, results)), reverse=True)
+    def rel(f):
+        return os.path.relpath(f, ROOT)
+
+    rows = sorted(((t, f) for f, (ok, t) in zip(files, results, strict=True)), reverse=True)
     if rows:
         print(f'\nslowest of {len(rows)} notebooks (total {time.time() - start:.0f} s):')
     for t, f in [r for r in rows if r[0] > 0][:8]:
         print(f'  {t:6.1f} s  {rel(f)}')
-    failed = [f for f, (ok, _) in zip(files, results) if not ok]
+    failed = [f for f, (ok, _) in zip(files, results, strict=True) if not ok]
     for f in failed:
         print(f'FAILED {rel(f)}   (again: make test NB={rel(f)})')
     skipped = sum(t == 0 for ok, t in results if ok)

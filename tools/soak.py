@@ -104,7 +104,7 @@ class Soak:
 
     def start(self, p, *args, **kw) -> subprocess.Popen:
         with open(self.home / 'launchers.log', 'ab') as log:
-            l = subprocess.Popen(
+            launcher = subprocess.Popen(
                 [
                     sys.executable,
                     '-m',
@@ -123,7 +123,7 @@ class Soak:
                 **kw,
             )
         self.did['launchers started'] += 1
-        return l
+        return launcher
 
     # -- what is done to it
 
@@ -146,7 +146,8 @@ class Soak:
             pids = [self.rng.choice(work)['pid' if what == 'worker' else 'kernel']]
         else:
             pids = [
-                l.pid for l in (self.launchers if what == 'both launchers' else self.launchers[:1])
+                launcher.pid
+                for launcher in (self.launchers if what == 'both launchers' else self.launchers[:1])
             ]
         for pid in pids:
             kill(pid)
@@ -155,9 +156,9 @@ class Soak:
     def stop(self, p) -> None:
         "Kill every launcher, and wait until their workers and kernels have seen it."
         work = self.busy(p)
-        for l in self.launchers:
-            kill(l.pid)
-            l.wait()
+        for launcher in self.launchers:
+            kill(launcher.pid)
+            launcher.wait()
         self.launchers = []
         end = time.time() + 30
         while any(alive(x['pid']) or alive(x['kernel']) for x in work) and time.time() < end:
@@ -224,7 +225,7 @@ class Soak:
             done = n.get('done', 0)
             if done == len(p):
                 break
-            self.launchers = [l for l in self.launchers if l.poll() is None]
+            self.launchers = [launcher for launcher in self.launchers if launcher.poll() is None]
             while len(self.launchers) < 2:
                 self.launchers.append(self.start(p, '--retry-failed'))
             if time.time() < fire and (done >= target or time.time() > last + 120):
@@ -242,8 +243,8 @@ class Soak:
             time.sleep(0.3)
         if time.time() > end:
             self.stop(p)
-        for l in self.launchers:
-            l.wait(60)
+        for launcher in self.launchers:
+            launcher.wait(60)
         self.launchers = []
         self.did['runs'] = len(p)
 
@@ -291,7 +292,7 @@ class Soak:
     def read_only(self, calm: Path) -> None:
         "A folder that became read-only: refused with the cause."
         home = self.place('locked', '40m')
-        p, kw = self.plan(home, 4), {}
+        p = self.plan(home, 4)
         if self.mounts:
             subprocess.run(['mount', '-o', 'remount,ro', str(home)], check=True)
         else:
@@ -308,12 +309,12 @@ class Soak:
     def refusal(self, p, what: str, causes: tuple, **kw) -> None:
         log = self.home / 'launchers.log'
         at = log.stat().st_size if log.exists() else 0
-        l = self.start(p, **kw)
+        launcher = self.start(p, **kw)
         try:
-            rc = l.wait(240)
+            rc = launcher.wait(240)
         except subprocess.TimeoutExpired:
-            kill(l.pid)
-            l.wait()
+            kill(launcher.pid)
+            launcher.wait()
             rc = 'a hang'
         with open(log, errors='replace') as f:
             f.seek(at)
@@ -329,12 +330,12 @@ class Soak:
         self.refused.append(line)
 
     def recovers(self, p, calm: Path, what: str) -> None:
-        l = self.start(p, '--retry-failed')
+        launcher = self.start(p, '--retry-failed')
         try:
-            l.wait(300)
+            launcher.wait(300)
         except subprocess.TimeoutExpired:
-            kill(l.pid)
-            l.wait()
+            kill(launcher.pid)
+            launcher.wait()
             self.wrong(f'{what}: the plan did not end afterwards')
         self.compare(p, calm, what)
 
@@ -342,48 +343,57 @@ class Soak:
 
     def compare(self, p, calm: Path, what: str) -> None:
         "Every run done, once; its parts those of the undisturbed run; nothing left."
-        from steer_nb.core import read_json, read_table
-        from steer_nb.launch.plan import claim_lines, states
-        from steer_nb.runs import check_run
+        from steer_nb.launch.plan import states
 
         now = states(p)
         if rest := [k for k, s in now.items() if s['status'] != 'done']:
             self.wrong(
                 f'{what}: {len(rest)} of {len(p)} runs were not done in time, e.g. {rest[0]}: {now[rest[0]]["status"]} {now[rest[0]].get("note") or ""}'
             )
-        for k, s in now.items():
-            if s['status'] != 'done':
-                continue
-            run, want = p.home / s['run'], calm / s['run']
-            for x in check_run(run):
-                self.wrong(f'{what}: {x}')
-            a, b = (read_json(d / 'parts.json') for d in (run, want))
-            if set(a) != set(b):
-                self.wrong(f'{what}: {run} has parts {sorted(a)}, undisturbed {sorted(b)}')
-                continue
-            for n in a:
-                if a[n]['sha256'] == b[n]['sha256']:
-                    self.did[f'{what}: parts equal byte by byte'] += 1
-                elif a[n]['kind'] == 'table' and read_table(run / a[n]['file']).equals(
-                    read_table(want / b[n]['file'])
-                ):
-                    self.did[f'{what}: tables equal by value'] += 1
-                else:
-                    self.wrong(f'{what}: {run}/{a[n]["file"]} is not that of the undisturbed run')
-            times = sum(
-                x['event'] == 'finished' and x.get('status') == 'done'
-                for x in claim_lines(p.folder(k))
-            )
-            if times > 1 + self.again[k]:
-                self.wrong(
-                    f'{what}: run {k} was done {times} times, {1 + self.again[k]} were asked for'
-                )
+        for key, state in now.items():
+            if state['status'] == 'done':
+                self.compare_run(p, key, p.home / state['run'], calm / state['run'], what)
         if rest:
             return
         if len(found := {s['run'] for s in now.values()}) != len(p):
             self.wrong(f'{what}: {len(p)} runs, {len(found)} directories')
         if left := [f for f in p.home.rglob('.tmp-*')]:
             self.wrong(f'{what}: {len(left)} temporary files are left, e.g. {left[0]}')
+
+    def compare_run(self, p, key: str, run: Path, want: Path, what: str) -> None:
+        "One run, done once; its parts those of the undisturbed run."
+        from steer_nb.core import read_json
+        from steer_nb.launch.plan import claim_lines
+        from steer_nb.runs import check_run
+
+        for fault in check_run(run):
+            self.wrong(f'{what}: {fault}')
+        parts, undisturbed = read_json(run / 'parts.json'), read_json(want / 'parts.json')
+        if set(parts) != set(undisturbed):
+            self.wrong(
+                f'{what}: {run} has parts {sorted(parts)}, undisturbed {sorted(undisturbed)}'
+            )
+            return
+        for name in parts:
+            self.compare_part(parts[name], run, undisturbed[name], want, what)
+        lines = claim_lines(p.folder(key))
+        times = sum(x['event'] == 'finished' and x.get('status') == 'done' for x in lines)
+        most = 1 + self.again[key]
+        if times > most:
+            self.wrong(f'{what}: run {key} was done {times} times, {most} were asked for')
+
+    def compare_part(self, part: dict, run: Path, other: dict, want: Path, what: str) -> None:
+        "Equal byte by byte, or at least by value."
+        from steer_nb.core import read_table
+
+        if part['sha256'] == other['sha256']:
+            self.did[f'{what}: parts equal byte by byte'] += 1
+            return
+        if part['kind'] == 'table':
+            if read_table(run / part['file']).equals(read_table(want / other['file'])):
+                self.did[f'{what}: tables equal by value'] += 1
+                return
+        self.wrong(f'{what}: {run}/{part["file"]} is not that of the undisturbed run')
 
     def go(self) -> int:
         try:
@@ -398,8 +408,8 @@ class Soak:
             self.say('read-only folder')
             self.read_only(calm)
         finally:
-            for l in self.launchers:
-                kill(l.pid)
+            for launcher in self.launchers:
+                kill(launcher.pid)
         return self.report()
 
     def report(self) -> int:

@@ -55,7 +55,7 @@ def in_turns(
     for r in range(n + warm):
         row, said = {}, {}
         for k in list(sides)[:: 1 if r % 2 else -1]:
-            row[k] = seconds(lambda: said.update({k: sides[k]()}))
+            row[k] = seconds(lambda k=k, said=said: said.update({k: sides[k]()}))
             if isinstance(said[k], float):
                 row[k] = said[k]
         rows.append(row)
@@ -109,11 +109,14 @@ def bounds_chart(
     "Measured ratios beside their bounds."
     y = alt.Y('measure:N', sort=list(t.measure), title=None, axis=alt.Axis(labelLimit=420))
     base = alt.Chart(t.assign(holds=t.holds.map({True: 'within its bound', False: 'outside'})))
-    x = lambda c: alt.X(
-        f'{c}:Q',
-        scale=alt.Scale(type='symlog', constant=0.1),
-        title='ratio (line: range over the turns; tick: the bound)',
-    )
+
+    def x(c):
+        return alt.X(
+            f'{c}:Q',
+            scale=alt.Scale(type='symlog', constant=0.1),
+            title='ratio (line: range over the turns; tick: the bound)',
+        )
+
     colour = alt.Color(
         'holds:N',
         title=None,

@@ -306,7 +306,10 @@ def _parser() -> argparse.ArgumentParser:
         description='Run many jobs, here or on a Slurm cluster; what is finished is never run again.',
     )
     sub = ap.add_subparsers(dest='what', required=True)
-    add = lambda name, text: sub.add_parser(name, help=text, description=text)
+
+    def add(name, text):
+        return sub.add_parser(name, help=text, description=text)
+
     add(
         'list',
         'All jobs: what each reproduces, what it needs, whether it runs on the embedded models.',

@@ -35,7 +35,7 @@ def gpu_names() -> list[str]:
         return []
     r = subprocess.run(['nvidia-smi', '-L'], capture_output=True, text=True)
     return (
-        [str(i) for i in range(sum(l.startswith('GPU ') for l in r.stdout.splitlines()))]
+        [str(i) for i in range(sum(line.startswith('GPU ') for line in r.stdout.splitlines()))]
         if r.returncode == 0
         else []
     )
@@ -125,7 +125,10 @@ def time_left(
             took.setdefault(weights_of(p.runs[k]), []).append(v['seconds'])
     if not took:
         return None
-    mean = lambda x: sum(x) / len(x)
+
+    def mean(x):
+        return sum(x) / len(x)
+
     each = {
         k: mean(took.get(weights_of(p.runs[k])) or [t for ts in took.values() for t in ts])
         for k in s
@@ -213,9 +216,9 @@ def _last_words(p: Plan) -> str:
     logs = sorted((p.dir / 'logs').glob('worker-*.log'), key=lambda f: f.stat().st_mtime)
     lines = (
         [
-            l
-            for l in logs[-1].read_text(errors='replace').splitlines()
-            if l.strip() and l[0] not in ' \t' and not l.startswith('Traceback (')
+            one
+            for one in logs[-1].read_text(errors='replace').splitlines()
+            if one.strip() and one[0] not in ' \t' and not one.startswith('Traceback (')
         ]
         if logs
         else []

@@ -323,9 +323,9 @@ def claim_lines(
     except FileNotFoundError:
         return []
     out = []
-    for l in text.splitlines():
+    for one in text.splitlines():
         try:
-            x = json.loads(l)
+            x = json.loads(one)
         except (ValueError, RecursionError):
             continue
         if (
@@ -482,9 +482,12 @@ def status(
     for r in p.runs.values():
         for k, v in plain(r).items():
             by.setdefault((r['experiment'], k), set()).add(_short(v))
-    differ = lambda r: ' '.join(
-        f'{k}={_short(v)}' for k, v in plain(r).items() if len(by[r['experiment'], k]) > 1
-    )
+
+    def differ(r):
+        return ' '.join(
+            f'{k}={_short(v)}' for k, v in plain(r).items() if len(by[r['experiment'], k]) > 1
+        )
+
     rows = [
         dict(
             key=k,

@@ -180,7 +180,7 @@ def queue(
     )
     if r.returncode:
         raise SteerError(f'squeue failed: {r.stderr.strip()}')
-    rows = [l.split('|', 4) for l in r.stdout.splitlines()]
+    rows = [line.split('|', 4) for line in r.stdout.splitlines()]
     return pd.DataFrame([x for x in rows if x[0].split('_')[0] in _jobs(p)], columns=cols)
 
 

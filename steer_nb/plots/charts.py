@@ -253,7 +253,10 @@ def _draw_effects(t: pd.DataFrame, panels: list, title: alt.TitleParams) -> alt.
     rows = [r for r in _KINDS.values() if r in set(t.row)]
     t = t[['panel', 'row', 'draw', 'layer', 'strength', 'points', 'lo', 'hi', 'spread']]
     one = "(datum.row == 'vector' || datum.row == 'negative vector')"
-    scale = lambda marks: alt.Scale(domain=list(_KINDS.values()), range=marks)
+
+    def scale(marks):
+        return alt.Scale(domain=list(_KINDS.values()), range=marks)
+
     base = alt.Chart(t).encode(
         alt.Y('row:N', sort=rows, title=None, axis=alt.Axis(grid=False, labelLimit=150)),
         color=alt.Color('row:N', legend=None, scale=scale([BLUE, ORANGE, GREY, GREEN])),
@@ -441,7 +444,7 @@ def _text_panel(t: pd.DataFrame, m: float, head: str | None, unit: str) -> alt.C
     "The heat map of one line of text."
     labels, rows = t.drop_duplicates('position').sort_values('position'), t.layer.nunique()
     step = max(14, min(36, 480 / len(labels)))
-    names = json.dumps(dict(zip(labels.position.astype(str), labels.token)))
+    names = json.dumps(dict(zip(labels.position.astype(str), labels.token, strict=True)))
     x = alt.X(
         'position:O',
         title=None,

@@ -44,11 +44,14 @@ def _left_finding(t: pd.DataFrame) -> str:
     "What the first and the last step but one say."
     last = t.step.max()
     early, late = t[t.step == 0].left, t[t.step == max(last - 1, 0)].left
-    span = lambda v: (
-        _times(v.min())
-        if v.min() == v.max() or _times(v.min()) == _times(v.max())
-        else f'{_times(v.min())} to {_times(v.max())}'
-    )
+
+    def span(v):
+        return (
+            _times(v.min())
+            if v.min() == v.max() or _times(v.min()) == _times(v.max())
+            else f'{_times(v.min())} to {_times(v.max())}'
+        )
+
     return f'Of an edit at the first step {span(early)} is left at the last one' + (
         f', of one at the step before it {span(late)}' if last > 1 else ''
     )
@@ -137,9 +140,12 @@ def depth_effects_chart(
         (k, check_drawable(g.sort_values('depth'), 'depth_effects_chart'))
         for k, g in t.groupby(keys, sort=False)
     ]
-    head = lambda k: ', '.join(
-        str(x) if isinstance(x, str) else minus_number(x) for x in k
-    ).replace(', ' + minus_number(k[-1]), ' ' + minus_number(k[-1]))
+
+    def head(k):
+        return ', '.join(str(x) if isinstance(x, str) else minus_number(x) for x in k).replace(
+            ', ' + minus_number(k[-1]), ' ' + minus_number(k[-1])
+        )
+
     rows = [
         alt.hconcat(
             _beside(g, 'effect', 'gradient', 'change of the lead (logits)', f'{head(k)}'),
@@ -178,7 +184,10 @@ def _beside(g: pd.DataFrame, done: str, said: str, unit: str, title: str) -> alt
         axis=alt.Axis(tickMinStep=1, grid=False),
         scale=alt.Scale(zero=False, nice=False, padding=8),
     )
-    y = lambda c: alt.Y(f'{c}:Q', title=unit, scale=alt.Scale(zero=True))
+
+    def y(c):
+        return alt.Y(f'{c}:Q', title=unit, scale=alt.Scale(zero=True))
+
     t = g[[c for c in ('depth', done, said, 'low', 'high') if c in g]].round(6)
     base, tip = (
         alt.Chart(t).encode(x),

@@ -30,7 +30,7 @@ def write_report(
         raise SteerError(f'{out} is a run directory: give another folder with out')
     for k, t in rep.tables.items():
         write_table(out / 'tables' / f'{k}.parquet', t.reset_index(drop=True))
-        write_atomic(out / 'tables' / f'{k}.csv', lambda p: t.to_csv(p, index=False))
+        write_atomic(out / 'tables' / f'{k}.csv', lambda p, t=t: t.to_csv(p, index=False))
     for k in set(_TABLES) - set(rep.tables):
         for e in ('parquet', 'csv'):
             (out / 'tables' / f'{k}.{e}').unlink(missing_ok=True)

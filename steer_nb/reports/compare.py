@@ -34,7 +34,10 @@ def _say(d: dict) -> str:
 
 def _telling(f: pd.DataFrame, cols: list) -> list[str]:
     "As few of the columns as tell the rows apart as all of them do; the model first, weights last."
-    count = lambda c: len(f[c].drop_duplicates())
+
+    def count(c):
+        return len(f[c].drop_duplicates())
+
     out, rest = (
         [c for c in cols if c == 'model'],
         sorted((c for c in cols if c != 'model'), key=lambda c: c in ('weights', 'files')),
@@ -88,7 +91,7 @@ def _differ(a: pd.Series, b: pd.Series) -> tuple[int, float]:
             and pd.api.types.is_scalar(y)
             and pd.isna(y)
         )
-        for x, y in zip(a.tolist(), b.tolist())
+        for x, y in zip(a.tolist(), b.tolist(), strict=True)
     )
     return off, np.nan
 
@@ -452,9 +455,12 @@ def _item_gains(a: RunSet, b: RunSet, pairs: pd.DataFrame) -> dict:
     "(run_a, quantity) -> items with A's gain as `before` and B's gain as `after`, where both have the same items."
     if not len(a.items) or not len(b.items):
         return {}
-    gain = lambda rs, run: rs.items[rs.items.run == run].assign(
-        gain=lambda d: d.after.astype(float) - d.before.astype(float)
-    )[['quantity', 'id', 'group', 'gain']]
+
+    def gain(rs, run):
+        return rs.items[rs.items.run == run].assign(
+            gain=lambda d: d.after.astype(float) - d.before.astype(float)
+        )[['quantity', 'id', 'group', 'gain']]
+
     out = {}
     for p in pairs.itertuples():
         x, y = gain(a, p.run_a), gain(b, p.run_b)
@@ -472,7 +478,7 @@ def _gap(d: pd.DataFrame, items: list) -> dict:
     x = np.array(
         [
             0.0 if a == b else b - a
-            for a, b in zip(d.estimate_a.astype(float), d.estimate_b.astype(float))
+            for a, b in zip(d.estimate_a.astype(float), d.estimate_b.astype(float), strict=True)
         ]
     )  # infinite in both: no difference
     out = dict(

@@ -704,11 +704,14 @@ def read_set(
             f'no finished run in {where or runs_dir()}: '
             + ('; '.join(f'{s["run"]}: {s["why"]}' for s in skipped[:3]))
         )
-    stack = lambda x, cols: (
-        pd.concat([d for d in x if len(d)], ignore_index=True)[cols]
-        if any(map(len, x))
-        else pd.DataFrame(columns=cols)
-    )
+
+    def stack(x, cols):
+        return (
+            pd.concat([d for d in x if len(d)], ignore_index=True)[cols]
+            if any(map(len, x))
+            else pd.DataFrame(columns=cols)
+        )
+
     return RunSet(
         pd.DataFrame(rows),
         stack(numbers, ['run', 'experiment', *RUN_COLUMNS]),
@@ -780,7 +783,7 @@ def toy_run(
         tests=rows,
         flips=[
             dict(id=i, method='PASf', before=bool(b), after=bool(a))
-            for i, b, a in zip(ids, before, after)
+            for i, b, a in zip(ids, before, after, strict=True)
         ],
         items=[dict(id=i, group=i, split='test') for i in ids],
         side_effects=[side],
@@ -792,7 +795,7 @@ def toy_run(
         extra=dict(revision='r1', fingerprint='f1', source='abcdef0123456789'),
     ) as r:
         for k, t in made.items():
-            r.part(k, lambda: pd.DataFrame(t))
+            r.part(k, lambda t=t: pd.DataFrame(t))
         r.finish(
             finding=f'{params.get("model", "toy")}, seed {seed}: {verdict}.',
             verdicts=dict(PASf=verdict),
