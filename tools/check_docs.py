@@ -96,7 +96,7 @@ def check_content(out: Path, root: Path) -> list[str]:
     "Every notebook has its page, every public name its entry with every parameter, and what is hidden stays so."
     from docs import EXPERIMENTS, notebooks, public
 
-    told = {t for tutorials, _, _ in EXPERIMENTS.values() for t in tutorials}
+    told = {t for tutorials, _ in EXPERIMENTS.values() for t in tutorials}
     bad = [
         f'tutorials/{p.name} is on the page of no experiment: name it in EXPERIMENTS of tools/docs.py'
         for p in notebooks(root)

@@ -14,8 +14,21 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 from readme import DIRECTIVE, HIDDEN
 
-ROOMS = dict(models='Models', data='Data', methods='Methods', evals='Evals')
+ROOMS = dict(
+    plots='Plots',
+    models='Models',
+    data='Data',
+    methods='Methods',
+    evals='Evals',
+    launch='Launch',
+    reports='Reports',
+    dev='For contributors',
+)
 ABOUT = dict(
+    plots='Charts of tidy tables.',
+    launch='Many jobs, models and seeds, on this machine or Slurm.',
+    reports='Runs of any experiment as tables and one page; two sets compared.',
+    dev='Timing, benches, every job at reduced size.',
     models='What a model is: sites, loading, looped models, tracing, edits, replay.',
     data='What goes in: benchmarks, reasoning against memory, arithmetic, tool calls.',
     methods="What is computed from activations: directions, probes, transcoders; training; other programs' files.",
@@ -27,40 +40,14 @@ ABOUT = dict(
     results='What was found, over models, seeds and ways of asking.',
     api='Every public name with its parameters.',
 )
-EXPERIMENTS = {  # module -> what belongs to it: tutorials, notebooks of its parts, results
-    'pas': (
-        ['tutorials/01_pas', 'tutorials/00_five_minutes'],
-        [
-            'experiments/00a_pas_vectors',
-            'experiments/00b_pas_verdicts',
-            'experiments/01_pas',
-            'experiments/02_pas_report',
-        ],
-        ['run_exp', 'report'],
-    ),
-    'lirefs': (
-        ['tutorials/03_lirefs', 'tutorials/02_recurrent_depth'],
-        [
-            'experiments/02a_lirefs_directions',
-            'experiments/02b_lirefs_accuracy',
-            'experiments/03_lirefs',
-        ],
-        ['report'],
-    ),
+EXPERIMENTS = {  # name -> tutorials about it, pages with its results; its room is listed by itself
+    'pas': (['tutorials/01_pas', 'tutorials/00_five_minutes'], ['run_exp', 'report']),
+    'lirefs': (['tutorials/03_lirefs', 'tutorials/02_recurrent_depth'], ['report']),
     'think_to_talk': (
         ['tutorials/04_think_to_talk', 'tutorials/05_think_to_talk_looped'],
-        ['experiments/04_think_to_talk'],
         ['results/00_twins', 'report'],
     ),
-    'delta_transcoder': (
-        ['tutorials/06_delta_transcoder'],
-        [
-            'experiments/05b_delta_parts',
-            'experiments/05c_delta_family',
-            'experiments/06_delta_transcoder',
-        ],
-        ['results/02_delta_ways', 'report'],
-    ),
+    'delta_transcoder': (['tutorials/06_delta_transcoder'], ['results/02_delta_ways', 'report']),
 }
 
 # ---- notebooks -------------------------------------------------------------------------------------------------------
@@ -424,7 +411,8 @@ def experiment_page(name: str, pages: dict[str, Page], jobs) -> str:
     from steer_nb.experiments.jobs import experiments
 
     module = importlib.import_module(experiments[name])
-    tutorials, parts, results = EXPERIMENTS.get(name, ([], [], []))
+    tutorials, results = EXPERIMENTS.get(name, ([], []))
+    parts = [r.removesuffix('.md') for r in pages if r.startswith(f'experiments/{name}/')]
     own = next((p for p in pages.values() if f'steer_nb.{p.module}' == module.__name__), None)
 
     def link(r):
@@ -536,10 +524,10 @@ def stage(root: Path, src: Path) -> list:
         own = [
             p
             for r, p in pages.items()
-            if os.path.dirname(r) == folder
+            if r.startswith(f'{folder}/')
             and not (folder == 'tutorials' and r.endswith('00_five_minutes.md'))
         ]
-        listed = [p for r, p in pages.items() if os.path.dirname(r) == folder]
+        listed = [p for r, p in pages.items() if r.startswith(f'{folder}/')]
         first = (
             [
                 Page(
@@ -580,8 +568,6 @@ def stage(root: Path, src: Path) -> list:
     library = [
         {'Core': [*top('0')]},
         *({t: room(f, t)} for f, t in ROOMS.items()),
-        {'Plots': [*top('plots'), *top('depth')]},
-        {'Launch': top('launch')},
     ]
     put(
         'library.md',
@@ -591,7 +577,7 @@ def stage(root: Path, src: Path) -> list:
         + '\n'.join(
             f'- [{p.title}]({r}): {p.line}'
             for r, p in pages.items()
-            if re.match(r'0|plots|depth|launch', r)
+            if '/' not in r and r.startswith('0')
         )
         + '\n',
     )
