@@ -277,9 +277,10 @@ def problem_item(
     values = solve(equations, known)
     passage = _text(equations)
     source = f'{passage} ; {asked} ={mark}'
-    worked = str(values[asked])
     if mark == '?':
         worked = _text(_worked(equations, asked, known, known | values))
+    else:
+        worked = str(values[asked])
     terms = [term for e in equations for term in (e.left, e.right)]
     return dict(
         id=source.replace(' ', ''),
