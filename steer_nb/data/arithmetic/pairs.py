@@ -25,6 +25,7 @@ from steer_nb.data.arithmetic.problems import (
     parse_problem,
     problem_item,
     skeletons,
+    user_of,
 )
 
 # %% ../../../nbs/data/arithmetic/02_pairs.ipynb #c65046ab
@@ -69,27 +70,19 @@ def _edit_plan(level: int, variable: str, only: bool) -> _Plan:
         raise suggest(variable, [*shape, 'all'], f'variable of level {level}')
     free = [_digit_slot(shape[variable])]
     change = [variable]
-    user = _user(shape, variable)
+    user = user_of(level, variable)
     while user:
         if only:
             free.append(_digit_slot(shape[user]))
             break
         change.append(user)
-        user = _user(shape, user)
+        user = user_of(level, user)
     return _Plan(free, change)
 
 
 def _digit_slot(equation: Equation) -> str:
     "The slot of an equation's own digit; of two, the right one."
     return f'{equation.name}.right' if equation.right == 'd' else f'{equation.name}.left'
-
-
-def _user(shape: dict[str, Equation], variable: str) -> str | None:
-    "The variable whose equation uses another."
-    for name, equation in shape.items():
-        if variable in equation[1:]:
-            return name
-    return None
 
 # %% ../../../nbs/data/arithmetic/02_pairs.ipynb #13b1677a
 def _partners(

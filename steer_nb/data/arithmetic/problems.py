@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'VARIABLE_LETTERS', 'HOLD', 'SIZES', 'Equation', 'parse_equations', 'parse_problem', 'solve', 'write_chain',
-           'Level', 'skeletons', 'level_stats', 'best_guess', 'bayes_prefix', 'problem_item', 'draw_names',
+           'Level', 'user_of', 'skeletons', 'level_stats', 'best_guess', 'bayes_prefix', 'problem_item', 'draw_names',
            'level_equations', 'level_items', 'sums_of', 'held_sums', 'hold_out', 'arithmetic_splits', 'overlap',
            'demonstrations', 'few_shot_context', 'direct', 'general_problems', 'score_texts']
 
@@ -172,6 +172,17 @@ def _shape(level: int) -> Level:
     if level not in LEVELS:
         raise suggest(level, LEVELS, 'level')
     return LEVELS[level]
+
+
+def user_of(
+    level: int,  # 1 to 5
+    variable: str,  # A, B or C
+) -> str | None:  # None for a variable that no equation uses
+    "The variable whose equation uses another."
+    for e in _shape(level).shape:
+        if variable in e[1:]:
+            return e.name
+    return None
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #267d4e14
 @cache
