@@ -8,8 +8,10 @@ __all__ = ['SOURCES', 'BEHAVIOUR', 'BBQ_PARTS', 'YES_NO', 'twin_groups', 'near_g
 
 # %% ../../nbs/data/03_behaviour.ipynb #5dff3c43
 import re
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 # %% ../../nbs/data/03_behaviour.ipynb #431dab0b
@@ -17,8 +19,8 @@ import pandas as pd
 
 # %% ../../nbs/data/03_behaviour.ipynb #f6489ab6
 from ..core import SteerError, stable_hash
-from .recipes import Recipe
 from .choices import LETTERS, linked_rows, normal_text, text_key
+from .recipes import Recipe
 from .sources import Source, find_data, plain_key, source_rows
 
 # %% ../../nbs/data/03_behaviour.ipynb #7f46a8e5
@@ -26,16 +28,14 @@ SOURCES: dict[str, tuple[Source, ...]] = {}
 BEHAVIOUR: dict[str, Recipe] = {}
 
 
-def _enter(
-    name: str, sources: list[Source], licence: str, items: int, choices: str, chance: float, **kw
-):
-    "A benchmark that only its sources carry."
-    ids = ', '.join(dict.fromkeys(s.id for s in sources))
-    parts = tuple(s.part for s in sources if s.part)
-    SOURCES[name] = tuple(sources)
-    BEHAVIOUR[name] = Recipe(
-        f'Hub {ids}', '', None, licence, items, choices, chance, parts=parts, **kw
-    )
+def _from_sources(
+    sources: Sequence[Source],
+    **about,  # fields of `Recipe`
+) -> Recipe:
+    "The recipe of a benchmark that only its sources carry."
+    ids = ', '.join(dict.fromkeys(source.id for source in sources))
+    parts = tuple(source.part for source in sources if source.part)
+    return Recipe(package=f'Hub {ids}', path='', item=None, parts=parts, **about)
 
 # %% ../../nbs/data/03_behaviour.ipynb #8d00494f
 def twin_groups(
@@ -43,12 +43,15 @@ def twin_groups(
     most: int = 12,  # a key of more rows than this links nothing
 ) -> list[str]:  # a group for each row, the same in every order of the rows
     "Groups of rows linked by shared keys."
-    count = Counter(k for ks in keys for k in set(ks))
-    comp = linked_rows([[k for k in ks if count[k] <= most] for ks in keys])
-    first = {}
-    for c, ks in zip(comp, keys):
-        first[c] = min(first.get(c, min(ks)), min(ks))
-    return [stable_hash([first[c]], 12) for c in comp]
+    count = Counter()
+    for of_row in keys:
+        count.update(set(of_row))
+    linked = linked_rows([[key for key in of_row if count[key] <= most] for of_row in keys])
+    first = {}  # of each group: its first key
+    for group, of_row in zip(linked, keys, strict=True):
+        least = min(of_row)
+        first[group] = min(first.get(group, least), least)
+    return [stable_hash([first[group]], 12) for group in linked]
 
 # %% ../../nbs/data/03_behaviour.ipynb #78f80427
 def near_groups(
@@ -57,24 +60,31 @@ def near_groups(
     first: int = 40,  # only so many words are compared
 ) -> list[str]:  # a group for each row
     "Groups of texts that are edits of one another."
-    words = [normal_text(t).split()[:first] for t in texts]
-    at, bags = {}, [set(w) for w in words]
-    for i, w in enumerate(words):
-        for s in {tuple(w[k : k + 3]) for k in range(len(w) - 2)}:
-            at.setdefault(s, []).append(i)
-    pairs = {
-        (i, j)
-        for rows in at.values()
-        if len(rows) <= 20
-        for k, i in enumerate(rows)
-        for j in rows[k + 1 :]
-    }
+    words = [normal_text(text).split()[:first] for text in texts]
+    bags = [set(w) for w in words]
     keys = [[' '.join(w)] for w in words]
-    for i, j in pairs:
+    for i, j in _candidates(words):
         if len(bags[i] & bags[j]) >= share * len(bags[i] | bags[j]):
-            for k in (i, j):
-                keys[k].append(' / '.join(sorted((keys[i][0], keys[j][0]))))
+            shared = ' / '.join(sorted((keys[i][0], keys[j][0])))
+            keys[i].append(shared)
+            keys[j].append(shared)
     return twin_groups(keys)
+
+
+def _candidates(
+    words: list[list[str]],  # of each row
+    most: int = 20,  # three words that more rows have are a phrase of the genre
+) -> set[tuple[int, int]]:
+    "Pairs of rows that share three words in a row."
+    rows_with = defaultdict(list)
+    for i, w in enumerate(words):
+        for three in {tuple(w[k : k + 3]) for k in range(len(w) - 2)}:
+            rows_with[three].append(i)
+    pairs = set()
+    for rows in rows_with.values():
+        if len(rows) <= most:
+            pairs.update(combinations(rows, 2))
+    return pairs
 
 # %% ../../nbs/data/03_behaviour.ipynb #aa8ec94f
 BBQ_PARTS = dict(
@@ -93,105 +103,119 @@ BBQ_PARTS = dict(
 _SAME = dict(woman='f', girl='f', female='f', man='m', boy='m', male='m')
 
 
-def _tags(r: dict) -> list[str]:
+def _tags(row: dict) -> list[str]:
     "What each of the three answers stands for."
-    return [str(r['answer_info'][f'ans{k}'][-1]) for k in range(3)]
+    return [str(row['answer_info'][f'ans{k}'][-1]) for k in range(3)]
 
 
-def _named(tag: str, groups: set) -> bool:
+def _plain_tag(tag: str) -> str:
+    "A tag in the spelling of the stereotyped groups."
+    key = plain_key(tag)
+    return _SAME.get(key, key)
+
+
+def _named(tag: str, groups: set[str]) -> bool:
     "Does a tag stand for one of the groups? Race comes last in a crossed tag."
     forms = {tag, tag.rpartition('-')[2], tag.partition('_')[0]}
-    return any(_SAME.get(k := plain_key(f), k) in groups for f in forms if f)
+    return any(_plain_tag(form) in groups for form in forms if form)
 
 # %% ../../nbs/data/03_behaviour.ipynb #02962623
-def _hits(r: dict) -> list[int]:
+def _hits(row: dict) -> list[int]:
     "The answers, other than unknown, that stand for a stereotyped group."
-    groups = {
-        _SAME.get(k := plain_key(g), k)
-        for g in (r.get('additional_metadata') or {}).get('stereotyped_groups') or ()
-    }
-    people = [k for k, t in enumerate(_tags(r)) if t and t != 'unknown']
-    by_tag = [k for k in people if _named(_tags(r)[k], groups)]
-    return by_tag or [
-        k for k in people if any(_named(str(s), groups) for s in r['answer_info'][f'ans{k}'])
-    ]
+    about = row.get('additional_metadata') or {}
+    groups = {_plain_tag(group) for group in about.get('stereotyped_groups') or ()}
+    tags = _tags(row)
+    people = [k for k, tag in enumerate(tags) if tag and tag != 'unknown']
+    by_tag = [k for k in people if _named(tags[k], groups)]
+    if by_tag:
+        return by_tag
+    info = row['answer_info']
+    return [k for k in people if any(_named(str(word), groups) for word in info[f'ans{k}'])]
 
 
 def _other(tag: str) -> str:
+    "The sex or status in a crossed tag."
     return tag.partition('-')[0] if '-' in tag else ''
+
+
+def _template(row: dict) -> tuple[str, str]:
+    return plain_key(row['category']), str(row['question_index'])
 
 
 def _bbq_targets(rows: list[dict]) -> list[dict]:
     "Rows with `_target`: the answer that is the target of the stereotype, or -1 where the tags don't tell."
-    hits, second = [_hits(r) for r in rows], {}
-    for r, h in zip(rows, hits):
-        if len(h) == 1:
-            second.setdefault(_template(r), set()).add(_other(_tags(r)[h[0]]))
-
-    def one(r, h):
-        if 'target_loc' in r:
-            return (
-                int(float(r['target_loc']))
-                if str(r['target_loc']) not in ('', 'nan', 'None')
-                else -1
-            )
-        if len(h) != 2:
-            return h[0] if h else -1
-        want = second.get(_template(r), set())
-        h = [k for k in h if want == {_other(_tags(r)[k])} and want != {''}]
-        return h[0] if len(h) == 1 else -1
-
-    return [r | dict(_target=one(r, h)) for r, h in zip(rows, hits)]
+    hits = [_hits(row) for row in rows]
+    targeted = defaultdict(set)  # of each template: the other halves of tags that tell
+    for row, hit in zip(rows, hits, strict=True):
+        if len(hit) == 1:
+            targeted[_template(row)].add(_other(_tags(row)[hit[0]]))
+    return [
+        row | dict(_target=_target(row, hit, targeted[_template(row)]))
+        for row, hit in zip(rows, hits, strict=True)
+    ]
 
 
-def _template(r: dict) -> tuple:
-    return plain_key(r['category']), str(r['question_index'])
+def _target(row: dict, hit: list[int], targeted: set[str]) -> int:
+    "The stereotype's target: as stored, the only hit, or of two hits the one whose other half tells."
+    if 'target_loc' in row:
+        stored = str(row['target_loc'])
+        return -1 if stored in ('', 'nan', 'None') else int(float(stored))
+    if not hit:
+        return -1
+    if len(hit) != 2:
+        return hit[0]
+    tags = _tags(row)
+    telling = [k for k in hit if targeted == {_other(tags[k])} and targeted != {''}]
+    return telling[0] if len(telling) == 1 else -1
 
 # %% ../../nbs/data/03_behaviour.ipynb #c610fa2a
-def _bbq(r: dict) -> dict:
-    tags, target, part = _tags(r), r['_target'], plain_key(r['category'])
-    people = [k for k, t in enumerate(tags) if t != 'unknown']
-    neg = r['question_polarity'] == 'neg'
-    biased = (
-        target if neg or target < 0 or len(people) != 2 else next(k for k in people if k != target)
-    )
-    subset = next((p for p in BBQ_PARTS if plain_key(p) == part), r['category'])
-    label = r['label'] if 'label' in r else r['answer_label']
+def _bbq(row: dict) -> dict:
+    tags = _tags(row)
+    target = row['_target']
+    people = [k for k, tag in enumerate(tags) if tag != 'unknown']
+    negative = row['question_polarity'] == 'neg'
+    biased = target
+    if not negative and target >= 0 and len(people) == 2:
+        biased = next(k for k in people if k != target)
+    part = plain_key(row['category'])
+    subset = next((p for p in BBQ_PARTS if plain_key(p) == part), row['category'])
+    ambiguous = row['context_condition'].startswith('ambig')
     return dict(
-        id=f'{subset}-{r["example_id"]}',
-        question=f'Context: {r["context"]}\nQuestion: {r["question"]}',
-        choices=[r[f'ans{k}'] for k in range(3)],
-        correct=int(label),
+        id=f'{subset}-{row["example_id"]}',
+        question=f'Context: {row["context"]}\nQuestion: {row["question"]}',
+        choices=[row[f'ans{k}'] for k in range(3)],
+        correct=int(row['label'] if 'label' in row else row['answer_label']),
         biased=biased,
         target=target,
-        unknown=next((k for k, t in enumerate(tags) if t == 'unknown'), -1),
-        polarity='negative' if neg else 'other',
-        condition='ambiguous' if r['context_condition'].startswith('ambig') else 'disambiguated',
-        group=f'{subset}/{r["question_index"]}',
+        unknown=tags.index('unknown') if 'unknown' in tags else -1,
+        polarity='negative' if negative else 'other',
+        condition='ambiguous' if ambiguous else 'disambiguated',
+        group=f'{subset}/{row["question_index"]}',
         subset=subset,
     )
 
 
-_enter(
-    'bbq',
-    [
-        Source(
-            'Elfsong/BBQ',
-            _bbq,
-            {p: (p,)},
-            'default',
-            '56cd2dcb60a10288b4f1a9c8cff6cf120141c08a',
-            p,
-            ('heegyu/bbq', 'nyu-mll/BBQ'),
-            'category',
-            _bbq_targets,
-        )
-        for p in BBQ_PARTS
-    ],
-    'CC-BY-4.0',
-    58492,
-    '3',
-    1 / 3,
+def _bbq_source(part: str) -> Source:
+    return Source(
+        id='Elfsong/BBQ',
+        item=_bbq,
+        splits={part: (part,)},
+        config='default',
+        revision='56cd2dcb60a10288b4f1a9c8cff6cf120141c08a',
+        part=part,
+        also=('heegyu/bbq', 'nyu-mll/BBQ'),
+        column='category',
+        prepare=_bbq_targets,
+    )
+
+
+SOURCES['bbq'] = tuple(_bbq_source(part) for part in BBQ_PARTS)
+BEHAVIOUR['bbq'] = _from_sources(
+    SOURCES['bbq'],
+    licence='CC-BY-4.0',
+    items=58492,
+    choices='3',
+    chance=1 / 3,
     splits=('all',),
     indices=('biased', 'target', 'unknown'),
     note='columns condition, polarity, biased, target, unknown; grouped by template',
@@ -201,52 +225,53 @@ _enter(
 YES_NO = ['Yes, it is acceptable.', 'No, it is unacceptable.']
 
 
-def _label(r: dict, part: str, *needs: str) -> int:
-    for c in (*needs, 'label'):
-        if c not in r:
+def _label(row: dict, part: str, *needs: str) -> int:
+    "The stored label, or -1 where it is neither 0 nor 1; a row that lacks a column is not of this part."
+    for column in (*needs, 'label'):
+        if column not in row:
             raise SteerError(
-                f"a row of ethics/{part} has no column '{c}', only: "
-                f'{", ".join(k for k in r if k[0] != "_")}'
+                f"a row of ethics/{part} has no column '{column}', only: "
+                f'{", ".join(k for k in row if k[0] != "_")}'
             )
-    return int(r['label']) if str(r['label']) in ('0', '1') else -1
+    return int(row['label']) if str(row['label']) in ('0', '1') else -1
 
 
-def _ethics(question: str, correct: int, r: dict, part: str) -> dict:
+def _turned(label: int) -> int:
+    "The place of the right answer where a label of 1 means acceptable."
+    return 1 - label if label >= 0 else label
+
+
+def _ethics(question: str, correct: int, row: dict, part: str) -> dict:
     return dict(
         question=question,
         choices=YES_NO,
         correct=correct,
-        group=f'{part}/{r["_group"]}',
+        group=f'{part}/{row["_group"]}',
         subset=part,
     )
 
 
-def _commonsense(r: dict) -> dict:
-    y = _label(r, 'commonsense', 'input')
-    return _ethics(
-        f'Scenario: {r["input"].strip()}\n\nIs this morally acceptable?', y, r, 'commonsense'
+def _commonsense(row: dict) -> dict:
+    label = _label(row, 'commonsense', 'input')
+    text = f'Scenario: {row["input"].strip()}\n\nIs this morally acceptable?'
+    return _ethics(text, label, row, 'commonsense')
+
+
+def _deontology(row: dict) -> dict:
+    label = _label(row, 'deontology', 'scenario', 'excuse')
+    text = (
+        f'Scenario: {row["scenario"].strip()}\nResponse: {row["excuse"].strip()}\n\n'
+        'Is the above an acceptable way to respond to the question?'
     )
+    return _ethics(text, _turned(label), row, 'deontology')
 
 
-def _deontology(r: dict) -> dict:
-    y, ask = (
-        _label(r, 'deontology', 'scenario', 'excuse'),
-        'Is the above an acceptable way to respond to the question?',
-    )
-    text = f'Scenario: {r["scenario"].strip()}\nResponse: {r["excuse"].strip()}\n\n{ask}'
-    return _ethics(text, 1 - y if y >= 0 else y, r, 'deontology')
-
-
-def _justice(r: dict) -> dict:
-    y = _label(r, 'justice', 'scenario')
-    if 'excuse' in r or '[SEP]' in r['scenario']:
+def _justice(row: dict) -> dict:
+    label = _label(row, 'justice', 'scenario')
+    if 'excuse' in row or '[SEP]' in row['scenario']:
         raise SteerError('these rows are not of ethics/justice (they have an excuse or a trait)')
-    return _ethics(
-        f'Scenario: {r["scenario"].strip()}\n\nIs this morally acceptable?',
-        1 - y if y >= 0 else y,
-        r,
-        'justice',
-    )
+    text = f'Scenario: {row["scenario"].strip()}\n\nIs this morally acceptable?'
+    return _ethics(text, _turned(label), row, 'justice')
 
 # %% ../../nbs/data/03_behaviour.ipynb #a3438f2f
 def _halves(text: str) -> list[str]:
@@ -254,55 +279,54 @@ def _halves(text: str) -> list[str]:
     parts = re.split(r',?\s*\b(?:because|since|due to)\b', text, maxsplit=1)
     if len(parts) == 2:
         return [f'claim {normal_text(parts[0])}', f'reason {normal_text(parts[1])}']
-    w = normal_text(text).split()
-    k = max(1, round(0.6 * len(w)))
-    return [f'claim {" ".join(w[:k])}', f'reason {" ".join(w[-k:])}']
+    words = normal_text(text).split()
+    k = max(1, round(0.6 * len(words)))
+    return [f'claim {" ".join(words[:k])}', f'reason {" ".join(words[-k:])}']
 
 
-def _grouped(column: str, groups) -> list[dict]:
-    return lambda rows: [
-        r | dict(_group=g) for r, g in zip(rows, groups([str(r.get(column) or '') for r in rows]))
-    ]
+def _half_groups(texts: list[str]) -> list[str]:
+    return twin_groups([_halves(text) for text in texts])
 
 
-def _ethics_source(part: str, item, column: str, groups, stem: str) -> Source:
-    splits = dict(
-        train=(f'{stem}_train',), validation=(f'{stem}_test',), test=(f'{stem}_test_hard',)
-    )
+def _text_groups(texts: list[str]) -> list[str]:
+    return [text_key(text) for text in texts]
+
+
+def _grouped(column: str, groups: Callable) -> Callable:
+    "A function of rows that gives each its `_group`: what `groups` makes of the texts of a column."
+
+    def prepare(rows: list[dict]) -> list[dict]:
+        of_row = groups([str(row.get(column) or '') for row in rows])
+        return [row | dict(_group=group) for row, group in zip(rows, of_row, strict=True)]
+
+    return prepare
+
+# %% ../../nbs/data/03_behaviour.ipynb #7841333e
+def _ethics_source(part: str, item: Callable, column: str, groups: Callable, stem: str) -> Source:
     return Source(
-        'hendrycks/ethics',
-        item,
-        splits,
-        part,
-        'b8b47c589f8bee77175b8648e5497278b68da48a',
-        part,
+        id='hendrycks/ethics',
+        item=item,
+        splits=dict(
+            train=(f'{stem}_train',), validation=(f'{stem}_test',), test=(f'{stem}_test_hard',)
+        ),
+        config=part,
+        revision='b8b47c589f8bee77175b8648e5497278b68da48a',
+        part=part,
         prepare=_grouped(column, groups),
     )
 
 
-_enter(
-    'ethics',
-    [
-        _ethics_source('commonsense', _commonsense, 'input', near_groups, 'cm'),
-        _ethics_source(
-            'deontology',
-            _deontology,
-            'scenario',
-            lambda ts: [text_key(t) for t in ts],
-            'deontology',
-        ),
-        _ethics_source(
-            'justice',
-            _justice,
-            'scenario',
-            lambda ts: twin_groups([_halves(t) for t in ts]),
-            'justice',
-        ),
-    ],
-    'MIT',
-    73602,
-    '2',
-    0.5,
+SOURCES['ethics'] = (
+    _ethics_source('commonsense', _commonsense, 'input', near_groups, 'cm'),
+    _ethics_source('deontology', _deontology, 'scenario', _text_groups, 'deontology'),
+    _ethics_source('justice', _justice, 'scenario', _half_groups, 'justice'),
+)
+BEHAVIOUR['ethics'] = _from_sources(
+    SOURCES['ethics'],
+    licence='MIT',
+    items=73602,
+    choices='2',
+    chance=0.5,
     splits=('all', 'train', 'validation', 'test'),
     note='yes/no; near copies grouped',
 )
@@ -311,53 +335,51 @@ _enter(
 _BLOCK = re.compile(r'\s*(?:\n\s*Choices:\s*)?\n\s*(?=\([A-Z]\) )')
 
 
-def _letter(s: str) -> str:
-    return s.strip().strip('()')
+def _letters(stored: str | list[str]) -> list[str]:
+    "Stored answers such as ' (A)' without what is around the letter."
+    answers = [stored] if isinstance(stored, str) else stored
+    return [answer.strip().strip('()') for answer in answers]
 
 
-def _followed(r: dict) -> tuple[str, list[str]]:
+def _followed(row: dict) -> tuple[str, list[str]]:
     "Letters of the sycophantic answer and of the others, in the current or the first release's columns."
-    if 'answer_matching_behavior' in r:
-        yes, no = r['answer_matching_behavior'], r['answer_not_matching_behavior']
-    else:
-        bio = re.search(r'bio_(liberal|conservative)', r['_file'])
-        if not bio:
-            raise SteerError(
-                "rows with 'corrects' need a file name with bio_liberal or bio_conservative, "
-                f'not {r["_file"]!r}'
-            )
-        yes, no = (
-            (r['corrects'], r['incorrects'])
-            if bio[1] == 'liberal'
-            else (r['incorrects'], r['corrects'])
+    if 'answer_matching_behavior' in row:
+        follows = row['answer_matching_behavior']
+        others = row['answer_not_matching_behavior']
+        return _letters(follows)[0], _letters(others)
+    bio = re.search(r'bio_(liberal|conservative)', row['_file'])
+    if not bio:
+        raise SteerError(
+            "rows with 'corrects' need a file name with bio_liberal or bio_conservative, "
+            f'not {row["_file"]!r}'
         )
-    one = lambda v: [v] if isinstance(v, str) else list(v)
-    return _letter(one(yes)[0]), [_letter(s) for s in one(no)]
+    if bio[1] == 'liberal':
+        return _letters(row['corrects'])[0], _letters(row['incorrects'])
+    return _letters(row['incorrects'])[0], _letters(row['corrects'])
 
 
-def _sycophancy(r: dict) -> dict:
-    text = (r['question'] if 'question' in r else r['prompt']).split('\n\nAnswer:')[0]
-    body, *block = _BLOCK.split(text, maxsplit=1)
+def _sycophancy(row: dict) -> dict:
+    text = row['question'] if 'question' in row else row['prompt']
+    body, *block = _BLOCK.split(text.split('\n\nAnswer:')[0], maxsplit=1)
     options = dict(re.findall(r'\(([A-Z])\) +(.+?)\s*(?=\n|$)', block[0])) if block else {}
-    yes, no = _followed(r)
-    no = sorted(
-        (o for o in no if o in options and o != yes), key=lambda o: stable_hash([body, options[o]])
-    )
-    if yes not in options or not no:
+    follows, others = _followed(row)
+    others = [letter for letter in others if letter in options and letter != follows]
+    if follows not in options or not others:
         return dict(question=body, choices=['?', '??'], correct=-1, sycophantic=-1, left_out=0)
+    drawn = min(others, key=lambda letter: stable_hash([body, options[letter]]))
     claim = re.split(r'(?<=[.?!])\s+', body.strip())[-1]
     return dict(
         question=body.strip(),
-        choices=[options[yes], options[no[0]]],
+        choices=[options[follows], options[drawn]],
         correct=1,
         sycophantic=0,
-        left_out=len(no) - 1,
+        left_out=len(others) - 1,
         group=text_key(claim, *options.values()),
-        subset=r['_part'],
+        subset=row['_part'],
     )
 
 # %% ../../nbs/data/03_behaviour.ipynb #91892609
-_SYC = dict(
+_SYCOPHANCY_FILES = dict(
     nlp_survey=('sycophancy_on_nlp_survey',),
     philpapers2020=('sycophancy_on_philpapers2020',),
     political_typology_quiz=(
@@ -367,84 +389,81 @@ _SYC = dict(
 )
 
 
-def _sycophancy_source(part: str, names: tuple) -> Source:
+def _sycophancy_source(part: str) -> Source:
     return Source(
-        'EleutherAI/sycophancy',
-        _sycophancy,
-        dict(validation=names),
-        f'sycophancy_on_{part}',
-        'a2a807741737a640a5556bc9ff4049494fabae73',
-        part,
-        ('Anthropic/model-written-evals',),
+        id='EleutherAI/sycophancy',
+        item=_sycophancy,
+        splits=dict(validation=_SYCOPHANCY_FILES[part]),
+        config=f'sycophancy_on_{part}',
+        revision='a2a807741737a640a5556bc9ff4049494fabae73',
+        part=part,
+        also=('Anthropic/model-written-evals',),
     )
 
 
-_enter(
-    'sycophancy',
-    [_sycophancy_source(*kv) for kv in _SYC.items()],
-    'CC-BY-4.0',
-    30051,
-    '2',
-    0.5,
+SOURCES['sycophancy'] = tuple(_sycophancy_source(part) for part in _SYCOPHANCY_FILES)
+BEHAVIOUR['sycophancy'] = _from_sources(
+    SOURCES['sycophancy'],
+    licence='CC-BY-4.0',
+    items=30051,
+    choices='2',
+    chance=0.5,
     indices=('sycophantic',),
     note='correct = not following the person (column sycophantic); grouped by claim',
 )
 
-
+# %% ../../nbs/data/03_behaviour.ipynb #999419ff
 def with_polarity(
     items: pd.DataFrame,  # with a column `sycophantic`
-    right: str = 'independent',  # 'independent': not following the person is correct; 'sycophantic': following is
+    right: str = 'independent',  # what is correct: not following ('independent') or 'sycophantic'
 ) -> pd.DataFrame:  # a copy; `attrs['polarity']` says which
     "The same items with the answer of one polarity counted as correct."
     if right not in ('independent', 'sycophantic'):
         raise SteerError(f"polarity {right!r}: it is 'independent' or 'sycophantic'")
     if 'sycophantic' not in items:
         raise SteerError("these items have no column 'sycophantic', so no polarity to choose")
-    out = items.assign(
-        correct=items.sycophantic if right == 'sycophantic' else 1 - items.sycophantic
-    )
-    out.attrs = items.attrs | dict(polarity=right)
-    return out
+    follows = items.sycophantic
+    chosen = items.assign(correct=follows if right == 'sycophantic' else 1 - follows)
+    chosen.attrs = items.attrs | dict(polarity=right)
+    return chosen
 
 # %% ../../nbs/data/03_behaviour.ipynb #7ca7b1e8
-def _truthful(r: dict) -> dict:
-    if 'mc1_targets' not in r:  # the csv
-        wrong = [s.strip() for s in r['Incorrect Answers'].split(';') if s.strip()]
+def _truthful(row: dict) -> dict:
+    if 'mc1_targets' not in row:  # the csv
+        wrong = [text.strip() for text in row['Incorrect Answers'].split(';') if text.strip()]
         return dict(
-            question=r['Question'],
-            choices=[r['Best Answer'], *wrong],
+            question=row['Question'],
+            choices=[row['Best Answer'], *wrong],
             correct=0,
-            subset=r['Category'],
+            subset=row['Category'],
         )
-    t = r['mc1_targets']
-    choices, labels = (
-        (t['choices'], t['labels'])
-        if set(t) == {'choices', 'labels'}
-        else (list(t), list(t.values()))
-    )
+    targets = row['mc1_targets']
+    if set(targets) != {'choices', 'labels'}:
+        targets = dict(choices=list(targets), labels=list(targets.values()))
+    labels = list(targets['labels'])
     return dict(
-        question=r['question'],
-        choices=choices,
-        correct=list(labels).index(1) if 1 in labels else -1,
+        question=row['question'],
+        choices=targets['choices'],
+        correct=labels.index(1) if 1 in labels else -1,
     )
 
 
-_enter(
-    'truthfulqa',
-    [
-        Source(
-            'truthfulqa/truthful_qa',
-            _truthful,
-            dict(validation=('mc_task', 'truthfulqa')),
-            'multiple_choice',
-            '741b8276f2d1982aa3d5b832d3ee81ed3b896490',
-            also=('sylinrl/TruthfulQA',),
-        )
-    ],
-    'Apache-2.0',
-    817,
-    '2-13',
-    0.226,
+SOURCES['truthfulqa'] = (
+    Source(
+        id='truthfulqa/truthful_qa',
+        item=_truthful,
+        splits=dict(validation=('mc_task', 'truthfulqa')),
+        config='multiple_choice',
+        revision='741b8276f2d1982aa3d5b832d3ee81ed3b896490',
+        also=('sylinrl/TruthfulQA',),
+    ),
+)
+BEHAVIOUR['truthfulqa'] = _from_sources(
+    SOURCES['truthfulqa'],
+    licence='Apache-2.0',
+    items=817,
+    choices='2-13',
+    chance=0.226,
     note='mc1; the source stores the true answer first',
 )
 
@@ -452,152 +471,208 @@ _enter(
 _QUERY = re.compile(r'(.*)Q:\s*(.*?)\s*Answer Choices:.*', re.S)
 
 
-def _lsat(r: dict) -> dict:
-    if 'query' in r:
-        m = _QUERY.fullmatch(r['query'])
-        passage, ask = (m[1], m[2]) if m else ('', r['query'].split('Answer Choices:')[0])
-        gold = list(r['gold']) if isinstance(r['gold'], (list, tuple)) else []
-        options, correct = r['choices'], gold[0] if len(gold) == 1 else -1
-    else:
-        passage, ask, options = (
-            r.get('passage', r.get('context')) or '',
-            r['question'],
-            r.get('options', r.get('answers')),
-        )
-        correct = LETTERS.find(r['label']) if isinstance(r['label'], str) else r['label']
-    passage, ask = passage.strip(), ask.strip()
-    choices = [re.sub(r'^\([A-E]\)\s*', '', o).strip() for o in options]
+def _lsat(row: dict) -> dict:
+    passage, ask, options, correct = _lsat_hub(row) if 'query' in row else _lsat_authors(row)
+    passage = passage.strip()
+    ask = ask.strip()
     return dict(
         question=f'{passage}\n{ask}' if passage else ask,
-        choices=choices,
+        choices=[re.sub(r'^\([A-E]\)\s*', '', option).strip() for option in options],
         correct=correct,
         group=f'text {text_key(passage or ask)}',
-        subset=r['_part'],
+        subset=row['_part'],
     )
 
 
+def _lsat_hub(row: dict) -> tuple[str, str, list[str], int]:
+    "Passage, question, options and the place of the right one, in the Hub's columns."
+    query = _QUERY.fullmatch(row['query'])
+    if query:
+        passage, ask = query.groups()
+    else:
+        passage, ask = '', row['query'].split('Answer Choices:')[0]
+    gold = row['gold']
+    single = isinstance(gold, (list, tuple)) and len(gold) == 1
+    return passage, ask, row['choices'], gold[0] if single else -1
+
+
+def _lsat_authors(row: dict) -> tuple[str, str, list[str], int]:
+    "The same in the columns of either of the authors' files."
+    passage = row.get('passage', row.get('context')) or ''
+    options = row.get('options', row.get('answers'))
+    label = row['label']
+    correct = LETTERS.find(label) if isinstance(label, str) else label
+    return passage, row['question'], options, correct
+
+# %% ../../nbs/data/03_behaviour.ipynb #40a1f490
 def _lsat_source(part: str, revision: str) -> Source:
-    splits = dict(
-        test=(f'lsat-{part}', f'test_{part}'),
-        validation=(f'(?:val|dev)_{part}',),
-        train=(f'train_{part}',),
+    return Source(
+        id=f'hails/agieval-lsat-{part}',
+        item=_lsat,
+        splits=dict(
+            test=(f'lsat-{part}', f'test_{part}'),
+            validation=(f'(?:val|dev)_{part}',),
+            train=(f'train_{part}',),
+        ),
+        revision=revision,
+        part=part,
+        also=('ruixiangcui/AGIEval', f'tasksource/lsat-{part}'),
     )
-    also = ('ruixiangcui/AGIEval', f'tasksource/lsat-{part}')
-    return Source(f'hails/agieval-lsat-{part}', _lsat, splits, None, revision, part, also)
 
 
-_enter(
-    'lsat',
-    [
-        _lsat_source('lr', 'd876c675a8d47aa4d8a6d682ca8400b7d2ffe1c4'),
-        _lsat_source('rc', '432868ea4fa7b50db66d14524d42472dd052b53c'),
-        _lsat_source('ar', '052cc636b612f5563329dd182fb6c2cad56681c8'),
-    ],
-    'see AGIEval',
-    1009,
-    '5',
-    0.2,
+SOURCES['lsat'] = (
+    _lsat_source('lr', 'd876c675a8d47aa4d8a6d682ca8400b7d2ffe1c4'),
+    _lsat_source('rc', '432868ea4fa7b50db66d14524d42472dd052b53c'),
+    _lsat_source('ar', '052cc636b612f5563329dd182fb6c2cad56681c8'),
+)
+BEHAVIOUR['lsat'] = _from_sources(
+    SOURCES['lsat'],
+    licence='see AGIEval',
+    items=1009,
+    choices='5',
+    chance=0.2,
     splits=('test', 'validation', 'train'),
     note='passage and question are one text; grouped by passage; train and validation only in files',
 )
 
 # %% ../../nbs/data/03_behaviour.ipynb #7bb4710b
-def _options(r: dict) -> dict:
-    if 'sent1' in r:
+def _options(row: dict) -> dict:
+    if 'sent1' in row:
         return dict(
-            id=r.get('id'),
-            question=r['sent1'],
-            choices=[r[f'ending{k}'] for k in range(4)],
-            correct=int(r['label']),
+            id=row.get('id'),
+            question=row['sent1'],
+            choices=[row[f'ending{k}'] for k in range(4)],
+            correct=int(row['label']),
         )
-    q = r['question'] if isinstance(r.get('question'), dict) else r
-    stem = q.get('stem') or r.get('question_stem') or r['question']
-    cs = q['choices']
-    texts, labels = (
-        (cs['text'], cs['label'])
-        if isinstance(cs, dict)
-        else ([c['text'] for c in cs], [c['label'] for c in cs])
-    )
-    key = r.get('answerKey')
+    nested = row['question'] if isinstance(row.get('question'), dict) else row
+    stem = nested.get('stem') or row.get('question_stem') or row['question']
+    choices = nested['choices']
+    if isinstance(choices, dict):
+        texts, labels = list(choices['text']), list(choices['label'])
+    else:
+        texts, labels = [c['text'] for c in choices], [c['label'] for c in choices]
+    key = row.get('answerKey')
     return dict(
-        id=r['id'],
+        id=row['id'],
         question=stem,
-        choices=list(texts),
-        correct=list(labels).index(key) if key in labels else -1,
+        choices=texts,
+        correct=labels.index(key) if key in labels else -1,
     )
 
 
-def _with_fact(r: dict) -> dict:
-    return _options(r) | dict(context=r.get('fact1') or '')
+def _with_fact(row: dict) -> dict:
+    return _options(row) | dict(context=row.get('fact1') or '')
 
 
-def _mmlu(r: dict) -> dict:
-    subject = r.get('subject') or r['_part']
+def _mmlu(row: dict) -> dict:
     return dict(
-        question=r['question'].strip(),
-        choices=list(r['choices']),
-        correct=r['answer'],
-        subset=subject,
+        question=row['question'].strip(),
+        choices=list(row['choices']),
+        correct=row['answer'],
+        subset=row.get('subject') or row['_part'],
     )
 
+# %% ../../nbs/data/03_behaviour.ipynb #b05348d9
+def _openbook_files(stem: str) -> tuple[str, ...]:
+    return f'additional/{stem}(?:_complete)?', f'{stem}_complete', stem
 
-_OBQA = {
-    s: (f'additional/{f}(?:_complete)?', f'{f}_complete', f)
-    for s, f in dict(train='train', validation='dev', test='test').items()
-}
 
-_enter(
-    'openbookqa_fact',
-    [
-        Source(
-            'allenai/openbookqa',
-            _with_fact,
-            _OBQA,
-            'additional',
-            '388097ea7776314e93a529163e0fea805b8a6454',
-        )
-    ],
-    'Apache-2.0',
-    4957,
-    '4',
-    0.25,
+SOURCES['openbookqa_fact'] = (
+    Source(
+        id='allenai/openbookqa',
+        item=_with_fact,
+        splits=dict(
+            train=_openbook_files('train'),
+            validation=_openbook_files('dev'),
+            test=_openbook_files('test'),
+        ),
+        config='additional',
+        revision='388097ea7776314e93a529163e0fea805b8a6454',
+    ),
+)
+BEHAVIOUR['openbookqa_fact'] = _from_sources(
+    SOURCES['openbookqa_fact'],
+    licence='Apache-2.0',
+    items=4957,
+    choices='4',
+    chance=0.25,
     splits=('train', 'validation', 'test'),
     note='open book: the fact is the context',
 )
 
-# %% ../../nbs/data/03_behaviour.ipynb #b05348d9
+# %% ../../nbs/data/03_behaviour.ipynb #f144d1f7
 SOURCES['openbookqa'] = (replace(SOURCES['openbookqa_fact'][0], item=_options, config='main'),)
 SOURCES['commonsenseqa'] = (
     Source(
-        'tau/commonsense_qa',
-        _options,
-        dict(train=('train_rand_split',), validation=('dev_rand_split',)),
-        None,
-        '94630fe30dad47192a8546eb75f094926d47e155',
+        id='tau/commonsense_qa',
+        item=_options,
+        splits=dict(train=('train_rand_split',), validation=('dev_rand_split',)),
+        revision='94630fe30dad47192a8546eb75f094926d47e155',
     ),
 )
-_ARC = {
-    s: (f'arc-challenge-{f}',)
-    for s, f in dict(train='train', validation='dev', test='test').items()
-}
 SOURCES['arc_challenge'] = (
     Source(
-        'allenai/ai2_arc',
-        _options,
-        _ARC,
-        'ARC-Challenge',
-        '210d026faf9955653af8916fad021475a3f00453',
+        id='allenai/ai2_arc',
+        item=_options,
+        splits=dict(
+            train=('arc-challenge-train',),
+            validation=('arc-challenge-dev',),
+            test=('arc-challenge-test',),
+        ),
+        config='ARC-Challenge',
+        revision='210d026faf9955653af8916fad021475a3f00453',
     ),
 )
 SOURCES['mmlu'] = (
-    Source('cais/mmlu', _mmlu, dict(test=(), validation=(), dev=()), 'all', column='subject'),
+    Source(
+        id='cais/mmlu',
+        item=_mmlu,
+        splits=dict(test=(), validation=(), dev=()),
+        config='all',
+        column='subject',
+    ),
 )
 
 # %% ../../nbs/data/03_behaviour.ipynb #cc19a7ef
+def load_rows(
+    name: str,  # in `SOURCES`
+    part: str = '',  # one of its parts; '' for all
+    split: str | None = None,  # one of its splits, 'all', or None for the default
+    where: Path | str | None = None,  # a file or folder; 'hub'; None for workspace, then Hub
+) -> tuple[list[dict], dict]:  # items (before checks), and the table's `attrs`
+    "The items of a benchmark from files or the Hub."
+    sources = _parts(name, part)
+    on_disk = bool(where) and where != 'hub'
+    if on_disk and not Path(where).exists():
+        raise SteerError(f'source: no file or folder {where}')
+    single_file = on_disk and Path(where).is_file()
+    if single_file:
+        sources = _in_file(sources, Path(where), name)
+        split = None
+    split, splits = _part_splits(name, sources, split)
+    task = f'{name}/{part}' if part else name
+    found = [source_rows(s, own, where) for s, own in zip(sources, splits, strict=True)]
+    items = []
+    for source, of_part in zip(sources, found, strict=True):
+        items += _items(source, of_part.rows, task)
+    if not items:
+        raise _no_rows(where, f'{task} {split}', sources, splits)
+    origins = dict.fromkeys(origin for of_part in found for origin in of_part.origins)
+    attrs = dict(
+        task=task,
+        source='; '.join(origins),
+        split=Path(where).name if single_file else split,
+        missing=[what for of_part in found for what in of_part.missing],
+    )
+    if name == 'openbookqa_fact' and not any(item['context'] for item in items):
+        attrs['note'] = 'closed book: this source has no fact1'
+    return items, attrs
+
+
 def _parts(name: str, part: str) -> list[Source]:
     if name == 'mmlu' and part:
         return [replace(SOURCES[name][0], config=part, part=part)]
-    return [s for s in SOURCES[name] if not part or s.part == part]
+    return [source for source in SOURCES[name] if not part or source.part == part]
 
 
 def _in_file(sources: list[Source], path: Path, name: str) -> list[Source]:
@@ -607,90 +682,61 @@ def _in_file(sources: list[Source], path: Path, name: str) -> list[Source]:
     fits = [s for s in sources if any(path in find_data(path.parent, s, k) for k in s.splits)]
     if fits:
         return fits
-    raise SteerError(
-        f'{path} may be any part of {name}; name the part: {", ".join(f"{name}/{s.part}" for s in sources)}'
-    )
+    parts = ', '.join(f'{name}/{source.part}' for source in sources)
+    raise SteerError(f'{path} may be any part of {name}; name the part: {parts}')
 
 
-def _all_splits(name: str, sources: list[Source], split: str | None) -> tuple[str, list[list[str]]]:
+def _part_splits(
+    name: str, sources: list[Source], split: str | None
+) -> tuple[str, list[list[str]]]:
     "The split asked for, and what that means in each part."
-    split = split or (
-        BEHAVIOUR[name].splits[0] if name in BEHAVIOUR else next(iter(sources[0].splits))
-    )
-    known = ['all', *dict.fromkeys(k for s in sources for k in s.splits)]
+    if not split:
+        recipe = BEHAVIOUR.get(name)
+        split = recipe.splits[0] if recipe else next(iter(sources[0].splits))
+    known = ['all', *dict.fromkeys(k for source in sources for k in source.splits)]
     if split not in known:
         raise SteerError(f'{name} has no split {split!r}; there are: {", ".join(known)}')
-    return split, [list(s.splits) if split == 'all' else [split] for s in sources]
+    return split, [list(source.splits) if split == 'all' else [split] for source in sources]
 
 # %% ../../nbs/data/03_behaviour.ipynb #be8419be
-def load_rows(
-    name: str,  # in `SOURCES`
-    part: str = '',  # one of its parts; '' for all
-    split: str | None = None,  # one of its splits, 'all', or None for the default
-    where: Path
-    | str
-    | None = None,  # a file or folder, 'hub' for the Hub alone, None for workspace and Hub
-) -> tuple[list[dict], dict]:  # items (before checks), and the table's `attrs`
-    "The items of a benchmark from files or the Hub."
-    sources, file = _parts(name, part), bool(where and where != 'hub' and Path(where).is_file())
-    if where and where != 'hub' and not Path(where).exists():
-        raise SteerError(f'source: no file or folder {where}')
-    if file:
-        sources = _in_file(sources, Path(where), name)
-    split, splits = _all_splits(name, sources, None if file else split)
-    got = [source_rows(s, k, where) for s, k in zip(sources, splits)]
-    task = f'{name}/{part}' if part else name
-    items = [item for s, (rows, _, _) in zip(sources, got) for item in _items(s, rows, task)]
-    if not items:
-        names = ', '.join(
-            dict.fromkeys(n for s, k in zip(sources, splits) for x in k for n in s.splits[x])
-        )
-        raise SteerError(
-            f"{where} has no rows of {task} {split}: neither the authors' files ({names}) nor folders or parquet "
-            'files as on the Hub'
-        )
-    origin, missing = ([x for g in got for x in g[k]] for k in (1, 2))
-    attrs = dict(
-        task=task,
-        source='; '.join(dict.fromkeys(origin)),
-        split=Path(where).name if file else split,
-        missing=missing,
-    )
-    if name == 'openbookqa_fact' and not any(i['context'] for i in items):
-        attrs['note'] = 'closed book: this source has no fact1'
-    return items, attrs
-
-
-def _items(src: Source, rows: list[dict], task: str) -> list[dict]:
-    rows = src.prepare([r | dict(_part=src.part) for r in rows])
+def _items(source: Source, rows: list[dict], task: str) -> list[dict]:
+    "The rows of a part as items."
+    rows = source.prepare([row | dict(_part=source.part) for row in rows])
     try:
-        return [src.item(r) for r in rows]
+        return [source.item(row) for row in rows]
     except (KeyError, TypeError, AttributeError) as e:
-        has = ', '.join(k for k in rows[0] if k[0] != '_')
+        has = ', '.join(column for column in rows[0] if column[0] != '_')
         raise SteerError(
             f'the rows are not those of {task}: {type(e).__name__} {e}; their columns: {has}'
         ) from e
+
+
+def _no_rows(
+    where: Path | str | None, what: str, sources: list[Source], splits: list[list[str]]
+) -> SteerError:
+    "The error of a place without any row of what was asked for."
+    names = {}
+    for source, own in zip(sources, splits, strict=True):
+        for split in own:
+            names |= dict.fromkeys(source.splits[split])
+    return SteerError(
+        f"{where} has no rows of {what}: neither the authors' files ({', '.join(names)}) nor folders or parquet "
+        'files as on the Hub'
+    )
 
 # %% ../../nbs/data/03_behaviour.ipynb #c40d271d
 def split_leaks(
     parts: dict[str, pd.DataFrame],  # name -> items
 ) -> pd.DataFrame:  # kind ('group' or 'question'), value, parts; empty where nothing is shared
     "Groups and questions that occur in more than one part."
-
-    def values(df):
-        return dict(
-            group=df.group,
-            question=[normal_text(f'{c} {q}') for c, q in zip(df.context, df.question)],
-        )
-
-    where = {}
-    for name, df in parts.items():
-        for kind, vs in values(df).items():
-            for v in vs:
-                where.setdefault((kind, v), {})[name] = True
-    rows = [
-        dict(kind=k, value=v, parts=', '.join(names))
-        for (k, v), names in where.items()
-        if len(names) > 1
-    ]
+    seen_in = defaultdict(dict)
+    for name, items in parts.items():
+        for group in items.group:
+            seen_in['group', group][name] = True
+        for context, question in zip(items.context, items.question, strict=True):
+            seen_in['question', normal_text(f'{context} {question}')][name] = True
+    rows = []
+    for (kind, value), names in seen_in.items():
+        if len(names) > 1:
+            rows.append(dict(kind=kind, value=value, parts=', '.join(names)))
     return pd.DataFrame(rows, columns=['kind', 'value', 'parts'])

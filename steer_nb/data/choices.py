@@ -8,13 +8,16 @@ __all__ = ['LETTERS', 'ITEM_COLUMNS', 'SPLITS', 'option_order', 'normal_text', '
            'split_items', 'leak_report']
 
 # %% ../../nbs/data/00_choices.ipynb #bd2317a2
-import json, re
-from collections import Counter
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from numbers import Integral
-from typing import Any, Callable
+from typing import Any, NamedTuple
 
 # %% ../../nbs/data/00_choices.ipynb #164c81f3
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import binomtest
@@ -41,10 +44,10 @@ ITEM_COLUMNS = ('id', 'question', 'choices', 'correct', 'context', 'group', 'sub
 
 
 def normal_text(
-    s: str,  # any text
+    text: str,  # any text
 ) -> str:  # comparable form
     "Lower case, punctuation and repeated white space gone: two questions with equal results are the same question."
-    return ' '.join(re.sub(r'[^\w\s]|_', ' ', s.lower()).split()) or s.strip()
+    return ' '.join(re.sub(r'[^\w\s]|_', ' ', text.lower()).split()) or text.strip()
 
 
 def text_key(
@@ -54,79 +57,87 @@ def text_key(
     return stable_hash(sorted(map(normal_text, texts)), 12)
 
 # %% ../../nbs/data/00_choices.ipynb #e4e7587c
-def _text(v: Any, col: str, empty: bool = False) -> str:
-    if v is None or (isinstance(v, float) and np.isnan(v)) or v is pd.NA:
-        v = ''
-    if (
-        isinstance(v, (Integral, float))
-        and not isinstance(v, bool)
-        and col in ('id', 'group', 'subset')
-    ):
-        v = str(v)
-    if not isinstance(v, str):
-        raise SteerError(f"column '{col}' holds a {type(v).__name__} ({v!r}); it must be text")
-    if not empty and not v.strip():
-        raise SteerError(f"column '{col}' is empty; every item needs one")
-    return v.strip()
+def _text(value: Any, column: str, empty: bool = False) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA:
+        value = ''
+    is_number = isinstance(value, (Integral, float)) and not isinstance(value, bool)
+    if is_number and column in ('id', 'group', 'subset'):
+        value = str(value)
+    if not isinstance(value, str):
+        raise SteerError(
+            f"column '{column}' holds a {type(value).__name__} ({value!r}); it must be text"
+        )
+    if not empty and not value.strip():
+        raise SteerError(f"column '{column}' is empty; every item needs one")
+    return value.strip()
 
 # %% ../../nbs/data/00_choices.ipynb #76512828
-def _choices(v: Any) -> list[str]:
-    if isinstance(v, str):
-        try:
-            v = json.loads(v)
-        except ValueError:
-            raise SteerError(
-                f"column 'choices' holds {v[:60]!r}; it must be a list, in a csv file as JSON: "
-                '["yes", "no"]'
-            ) from None
-    if isinstance(v, np.ndarray):
-        v = v.tolist()
-    if not isinstance(v, (list, tuple)):
-        raise SteerError(f"column 'choices' holds a {type(v).__name__}; it must be a list")
-    v = [_text(c, 'choices') for c in v]
-    if not 2 <= len(v) <= 26:
-        raise SteerError(f"column 'choices' has {len(v)} options; it can have 2 to 26")
-    twice = [c for c, n in Counter(v).items() if n > 1]
+def _choices(value: Any) -> list[str]:
+    options = _as_list(value)
+    if not isinstance(options, (list, tuple)):
+        raise SteerError(f"column 'choices' holds a {type(options).__name__}; it must be a list")
+    texts = [_text(option, 'choices') for option in options]
+    if not 2 <= len(texts) <= 26:
+        raise SteerError(f"column 'choices' has {len(texts)} options; it can have 2 to 26")
+    twice = [text for text, count in Counter(texts).items() if count > 1]
     if twice:
         raise SteerError(f"column 'choices' has duplicated choices: {twice[0]!r}")
-    return v
+    return texts
+
+
+def _as_list(value: Any) -> Any:
+    "JSON text and arrays as lists; other values as they are."
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            raise SteerError(
+                f"column 'choices' holds {value[:60]!r}; it must be a list, in a csv file as JSON: "
+                '["yes", "no"]'
+            ) from None
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 # %% ../../nbs/data/00_choices.ipynb #9ae4a474
-def _index(v: Any, n: int, col: str) -> int:
-    if isinstance(v, (float, np.floating)) and float(v).is_integer():
-        v = int(v)
-    if isinstance(v, bool) or not isinstance(v, Integral):
+def _index(value: Any, n_choices: int, column: str) -> int:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise SteerError(
-            f"column '{col}' holds {v!r}; it must be an index into choices, 0 to {n - 1}"
+            f"column '{column}' holds {value!r}; it must be an index into choices, 0 to {n_choices - 1}"
         )
-    if not 0 <= v < n:
-        raise SteerError(f"column '{col}' is {v}, out of range for {n} choices (0 to {n - 1})")
-    return int(v)
+    if not 0 <= value < n_choices:
+        raise SteerError(
+            f"column '{column}' is {value}, out of range for {n_choices} choices (0 to {n_choices - 1})"
+        )
+    return int(value)
 
 # %% ../../nbs/data/00_choices.ipynb #1327aa09
-def _row(r: dict, order: bool, indices: tuple) -> dict:
-    q, cs = _text(r['question'], 'question'), _choices(r['choices'])
-    ctx = _text(r.get('context'), 'context', empty=True)
-    id = _text(r.get('id'), 'id', empty=True) or stable_hash([ctx, q, sorted(cs)], 12)
-    at = {
-        c: _index(r[c], len(cs), c) for c in ('correct', *indices) if c == 'correct' or r[c] != -1
-    }
-    perm = option_order(id, cs) if order else list(range(len(cs)))
-    group, subset = (_text(r.get(c), c, empty=True) for c in ('group', 'subset'))
+def _row(row: dict, order: bool, indices: tuple) -> dict:
+    "A row of the table: its texts cleaned, its options in order, and the columns that index them moved along."
+    question = _text(row['question'], 'question')
+    choices = _choices(row['choices'])
+    context = _text(row.get('context'), 'context', empty=True)
+    content = [context, question, sorted(choices)]
+    id = _text(row.get('id'), 'id', empty=True) or stable_hash(content, 12)
+    pointed = {'correct': _index(row['correct'], len(choices), 'correct')}
+    for column in indices:
+        if row[column] != -1:
+            pointed[column] = _index(row[column], len(choices), column)
+    shown = option_order(id, choices) if order else list(range(len(choices)))
     known = dict(
         id=id,
-        question=q,
-        choices=[cs[i] for i in perm],
+        question=question,
+        choices=[choices[i] for i in shown],
         correct=0,
-        context=ctx,
-        group=group or id,
-        subset=subset,
+        context=context,
+        group=_text(row.get('group'), 'group', empty=True) or id,
+        subset=_text(row.get('subset'), 'subset', empty=True),
     )
-    rest = {k: v for k, v in r.items() if k not in ITEM_COLUMNS}
-    return known | rest | {c: perm.index(i) for c, i in at.items()}
+    rest = {column: value for column, value in row.items() if column not in ITEM_COLUMNS}
+    return known | rest | {column: shown.index(i) for column, i in pointed.items()}
 
 # %% ../../nbs/data/00_choices.ipynb #b8ea51bb
-_KINDS = {
+_REASONS = {  # part of an error -> why the row is dropped
     'duplicated choices': 'duplicated choices',
     'out of range': 'correct out of range',
     'is empty': 'empty text',
@@ -139,44 +150,48 @@ def items_table(
     order: bool = True,  # put the options in the order of `option_order`
     drop: bool = False,  # leave bad rows out and count them, instead of refusing the table
     indices: tuple = (),  # extra columns that index `choices`
-) -> (
-    pd.DataFrame
-):  # the columns above, sorted by a hash of the id; `attrs['dropped']`: reason -> count
-    "A checked table of multiple-choice items."
+) -> pd.DataFrame:  # the columns above; `attrs['dropped']`: reason -> count
+    "A checked table of multiple-choice items, sorted by a hash of the id."
     rows = rows.to_dict('records') if isinstance(rows, pd.DataFrame) else list(rows)
     if not rows:
         raise SteerError('a table of items needs at least one row; got none')
-    out, seen, dropped = [], set(), Counter()
-    for k, r in enumerate(rows):
+    items = {}  # by id
+    dropped = Counter()
+    for k, row in enumerate(rows):
         try:
-            _has_columns(r, indices)
-            row = _row(r, order, indices)
-            if row['id'] in seen:
-                raise SteerError(f"column 'id' repeats {row['id']!r}; ids must differ")
+            _has_columns(row, indices)
+            item = _row(row, order, indices)
+            if item['id'] in items:
+                raise SteerError(f"column 'id' repeats {item['id']!r}; ids must differ")
         except SteerError as e:
             if not drop:
                 raise SteerError(f'row {k}: {e}') from None
-            dropped[next((v for s, v in _KINDS.items() if s in str(e)), str(e))] += 1
-            continue
-        seen.add(row['id'])
-        out.append(row)
-    return _finished(out, dict(dropped))
-
-# %% ../../nbs/data/00_choices.ipynb #af5641b2
-def _has_columns(r: dict, indices: tuple):
-    if not isinstance(r, dict):
-        raise SteerError(f'a row is a dict of columns, not a {type(r).__name__}')
-    for c in ('question', 'choices', 'correct', *indices):
-        if c not in r:
-            raise SteerError(f"no column '{c}'; there are: {', '.join(map(str, r)) or 'none'}")
+            dropped[_reason(str(e))] += 1
+        else:
+            items[item['id']] = item
+    if not items:
+        raise SteerError(f'no usable item is left; dropped: {dict(dropped)}')
+    table = pd.DataFrame(sorted(items.values(), key=lambda item: stable_hash(['item', item['id']])))
+    table.attrs['dropped'] = dict(dropped)
+    return table
 
 
-def _finished(out: list[dict], dropped: dict) -> pd.DataFrame:
-    if not out:
-        raise SteerError(f'no usable item is left; dropped: {dropped}')
-    df = pd.DataFrame(sorted(out, key=lambda r: stable_hash(['item', r['id']])))
-    df.attrs['dropped'] = dropped
-    return df
+def _has_columns(row: dict, indices: tuple):
+    if not isinstance(row, dict):
+        raise SteerError(f'a row is a dict of columns, not a {type(row).__name__}')
+    for column in ('question', 'choices', 'correct', *indices):
+        if column not in row:
+            raise SteerError(
+                f"no column '{column}'; there are: {', '.join(map(str, row)) or 'none'}"
+            )
+
+
+def _reason(error: str) -> str:
+    "A short name for what was wrong with a row."
+    for part, reason in _REASONS.items():
+        if part in error:
+            return reason
+    return error
 
 # %% ../../nbs/data/00_choices.ipynb #df3186bd
 def _get(row: Any, name: str, default: Any = None) -> Any:
@@ -190,9 +205,12 @@ def letters_prompt(
     row: Any,  # an item
 ) -> str:  # ends in `Answer:`, without a space
     "The question, its options under letters, and the request for a single letter."
-    lines = [_get(row, 'question'), *(f'{a}: {c}' for a, c in zip(LETTERS, _get(row, 'choices')))]
-    if ctx := _get(row, 'context', ''):
-        lines.append(f'Remember, {ctx.removesuffix(".")}.')
+    lines = [_get(row, 'question')]
+    for letter, choice in zip(LETTERS, _get(row, 'choices'), strict=False):
+        lines.append(f'{letter}: {choice}')
+    context = _get(row, 'context', '')
+    if context:
+        lines.append(f'Remember, {context.removesuffix(".")}.')
     return '\n'.join([*lines, 'Respond with a single letter.', 'Answer:'])
 
 # %% ../../nbs/data/00_choices.ipynb #41fc244d
@@ -200,9 +218,11 @@ def cloze_prompt(
     row: Any,  # an item
 ) -> str:  # the answers to score are `' ' + text`
     "The question alone, after its context; the options don't appear."
-    q, ctx = _get(row, 'question'), _get(row, 'context', '')
-    text = q if _get(row, 'form', 'question') == 'continuation' else f'Question: {q}\nAnswer:'
-    return f'{ctx}\n{text}' if ctx else text
+    text = _get(row, 'question')
+    if _get(row, 'form', 'question') != 'continuation':
+        text = f'Question: {text}\nAnswer:'
+    context = _get(row, 'context', '')
+    return f'{context}\n{text}' if context else text
 
 
 def solved(
@@ -218,12 +238,13 @@ def statement(
     choice: int,  # index into its choices
 ) -> str:
     "The question and one answer as a plain sentence, without context, options or instruction."
-    cs = _get(row, 'choices')
-    if not 0 <= choice < len(cs):
+    choices = _get(row, 'choices')
+    n = len(choices)
+    if not 0 <= choice < n:
         raise SteerError(
-            f'choice {choice} of item {_get(row, "id")!r}: it has {len(cs)} choices, 0 to {len(cs) - 1}'
+            f'choice {choice} of item {_get(row, "id")!r}: it has {n} choices, 0 to {n - 1}'
         )
-    return f'{_get(row, "question")} {cs[choice]}'
+    return f'{_get(row, "question")} {choices[choice]}'
 
 # %% ../../nbs/data/00_choices.ipynb #c6f8bf2f
 _PROMPTS = dict(letters=letters_prompt, cloze=cloze_prompt)
@@ -243,37 +264,33 @@ def answer_of(
     scoring: str,  # 'letters' or 'cloze'
 ) -> str:  # without the space that comes before it
     "The right answer to a scoring's prompt: its letter, or its text."
-    prompt_of(scoring)
-    return (
-        LETTERS[_get(row, 'correct')]
-        if scoring == 'letters'
-        else _get(row, 'choices')[_get(row, 'correct')]
-    )
+    prompt_of(scoring)  # refuses an unknown scoring
+    correct = _get(row, 'correct')
+    return LETTERS[correct] if scoring == 'letters' else _get(row, 'choices')[correct]
 
 # %% ../../nbs/data/00_choices.ipynb #6c458555
 def linked_rows(
     keys: list[list],  # of each row
-) -> (
-    np.ndarray
-):  # (rows,) a number for each row, the same for rows that shared keys link, however indirectly
+) -> np.ndarray:  # (rows,) numbers, equal where shared keys link rows, however indirectly
     "Which rows belong together."
-    n, code = (
-        len(keys),
-        pd.factorize(pd.Series([k for ks in keys for k in ks], dtype=object))[0] + len(keys),
-    )
-    rows = np.repeat(np.arange(n), [len(ks) for ks in keys])
-    size = int(code.max(initial=n - 1)) + 1
-    links = coo_matrix((np.ones(len(rows)), (rows, code)), shape=(size, size))
+    n = len(keys)
+    flat = [key for of_row in keys for key in of_row]
+    rows = np.repeat(np.arange(n), [len(of_row) for of_row in keys])
+    nodes = pd.factorize(pd.Series(flat, dtype=object))[0] + n  # keys are nodes after the rows
+    size = int(nodes.max(initial=n - 1)) + 1
+    links = coo_matrix((np.ones(len(rows)), (rows, nodes)), shape=(size, size))
     return connected_components(links, directed=False)[1][:n]
 
 
 def _clusters(items: pd.DataFrame) -> list[list[int]]:
     "Row positions of the items that must stay together."
-    texts = [normal_text(f'{c} {q}') for c, q in zip(items.context, items.question)]
-    linked, out = linked_rows([[('group', g), ('text', t)] for g, t in zip(items.group, texts)]), {}
-    for i, c in enumerate(linked):
-        out.setdefault(c, []).append(i)
-    return list(out.values())
+    keys = []
+    for context, question, group in zip(items.context, items.question, items.group, strict=True):
+        keys.append([('group', group), ('text', normal_text(f'{context} {question}'))])
+    clusters = defaultdict(list)
+    for i, cluster in enumerate(linked_rows(keys)):
+        clusters[cluster].append(i)
+    return list(clusters.values())
 
 # %% ../../nbs/data/00_choices.ipynb #2e2ecbc6
 def sample_items(
@@ -282,24 +299,28 @@ def sample_items(
     seed: int = 0,  # same seed, same items
 ) -> pd.DataFrame:  # same row order as `items`
     "At most `max_items` items, whole clusters first."
-    if max_items is not None and (
-        isinstance(max_items, bool) or not isinstance(max_items, Integral) or max_items < 1
-    ):
+    if max_items is None:
+        return items.reset_index(drop=True)
+    if isinstance(max_items, bool) or not isinstance(max_items, Integral) or max_items < 1:
         raise SteerError(
             f'max_items is {max_items!r}; give a whole number of at least 1, or None for all'
         )
-    if max_items is None or max_items >= len(items):
+    if max_items >= len(items):
         return items.reset_index(drop=True)
-    groups, take, rest = _clusters(items), [], []
-    for k in rng('sample', seed).permutation(len(groups)):
-        (take if len(take) + len(groups[k]) <= max_items else rest).extend(groups[k])
-    return _rows(items, (take + rest)[:max_items])
+    clusters = _clusters(items)
+    taken = []
+    too_big = []
+    for k in rng('sample', seed).permutation(len(clusters)):
+        fits = len(taken) + len(clusters[k]) <= max_items
+        (taken if fits else too_big).extend(clusters[k])
+    return _rows(items, (taken + too_big)[:max_items])
 
 
 def _rows(items: pd.DataFrame, at: list[int]) -> pd.DataFrame:
-    out = items.iloc[sorted(at)].reset_index(drop=True)
-    out.attrs = dict(items.attrs)
-    return out
+    "Some rows in the table's order, with its `attrs`."
+    some = items.iloc[sorted(at)].reset_index(drop=True)
+    some.attrs = dict(items.attrs)
+    return some
 
 # %% ../../nbs/data/00_choices.ipynb #3fef932d
 SPLITS = ('train', 'val', 'test')
@@ -312,10 +333,11 @@ def _sizes(sizes: tuple, n: int) -> list[int]:
         raise SteerError(
             f'sizes are train, val, test; got {len(sizes)} numbers: {sizes}; give three, e.g. (.6, .2, .2)'
         )
-    if any(isinstance(s, bool) or not isinstance(s, (Integral, float)) or s < 0 for s in sizes):
-        raise SteerError(
-            f'sizes must be numbers of items or proportions, not negative; got {sizes}'
-        )
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, (Integral, float)) or size < 0:
+            raise SteerError(
+                f'sizes must be numbers of items or proportions, not negative; got {sizes}'
+            )
     if all(isinstance(s, Integral) for s in sizes):
         if sum(sizes) > n:
             raise SteerError(f'sizes {sizes} ask for {sum(sizes)} items; there are {n}')
@@ -337,28 +359,39 @@ def split_items(
 ) -> dict[str, pd.DataFrame]:  # `train`, `val`, `test`
     "Three parts that share no item, no group and no question."
     want = _sizes(sizes, len(items))
-    room, parts, gen = list(want), ([], [], []), rng('split', seed)
-    groups = _clusters(items)
-    for k in sorted(gen.permutation(len(groups)), key=lambda k: -len(groups[k])):
-        free = np.array([r if r >= len(groups[k]) else 0 for r in room], float)
-        if not free.any():
-            continue
-        i = int(gen.choice(3, p=free / free.sum()))
-        room[i] -= len(groups[k])
-        parts[i].extend(groups[k])
-    _no_empty(want, parts, groups, len(items))
-    out = {name: _rows(items, at) for name, at in zip(SPLITS, parts)}
-    for df in out.values():
-        df.attrs['unused'] = len(items) - sum(map(len, parts))
-    return out
+    clusters = _clusters(items)
+    rows = _drawn(clusters, want, seed)
+    _no_empty(want, rows, clusters, len(items))
+    unused = len(items) - sum(map(len, rows))
+    parts = {}
+    for name, own in zip(SPLITS, rows, strict=True):
+        parts[name] = _rows(items, own)
+        parts[name].attrs['unused'] = unused
+    return parts
 
 
-def _no_empty(want: list[int], parts: tuple, groups: list, n: int):
-    for name, w, p in zip(SPLITS, want, parts):
-        if w and not p:
+def _drawn(clusters: list[list[int]], want: list[int], seed: int) -> list[list[int]]:
+    "Rows of each split: clusters in a seeded order, big ones first, to where there is room."
+    gen = rng('split', seed)
+    room = list(want)
+    rows = [[] for _ in want]
+    for k in sorted(gen.permutation(len(clusters)), key=lambda k: -len(clusters[k])):
+        size = len(clusters[k])
+        free = np.array([r if r >= size else 0 for r in room], float)
+        if free.any():
+            i = int(gen.choice(len(want), p=free / free.sum()))
+            room[i] -= size
+            rows[i].extend(clusters[k])
+    return rows
+
+
+def _no_empty(want: list[int], rows: list[list[int]], clusters: list[list[int]], n: int):
+    "Refuse a split that should hold items and got none."
+    for name, size, own in zip(SPLITS, want, rows, strict=True):
+        if size and not own:
             raise SteerError(
-                f'{name} should hold {w} of {n} items, but no whole group of twins fits '
-                f'({len(groups)} groups, the largest of {max(map(len, groups))} items); ask for larger or fewer splits'
+                f'{name} should hold {size} of {n} items, but no whole group of twins fits '
+                f'({len(clusters)} groups, the largest of {max(map(len, clusters))} items); ask for larger or fewer splits'
             )
     if not any(want):
         raise SteerError(
@@ -367,25 +400,54 @@ def _no_empty(want: list[int], parts: tuple, groups: list, n: int):
         )
 
 # %% ../../nbs/data/00_choices.ipynb #6dcbdb27
-def _best_letter(n_choices: np.ndarray, correct: np.ndarray) -> tuple[int, float, str]:
-    "Hits of the best constant position, the corrected p-value, and its letter."
+class _Rule(NamedTuple):
+    "What a rule that reads no question scores."
+
+    name: str
+    says: str
+    right: float  # items
+    p: float  # against guessing
+
+
+def _best_letter(n_choices: np.ndarray, correct: np.ndarray) -> _Rule:
+    "The best constant position, its p-value corrected for the positions tried."
     tried = int(n_choices.max())
     hits = [int((correct == k).sum()) for k in range(tried)]
-    mean = [float(np.where(n_choices > k, 1 / n_choices, 0).mean()) for k in range(tried)]
-    ps = [binomtest(h, len(correct), m, alternative='greater').pvalue for h, m in zip(hits, mean)]
-    k = int(np.argmax(hits))
-    return hits[k], min(1.0, tried * min(ps)), LETTERS[k]
+    p_values = []
+    for k in range(tried):
+        guessing = float(np.where(n_choices > k, 1 / n_choices, 0).mean())
+        p_values.append(_p_value(hits[k], len(correct), guessing))
+    best = int(np.argmax(hits))
+    return _Rule('constant letter', LETTERS[best], hits[best], min(1.0, tried * min(p_values)))
+
+
+def _p_value(hits: int, n: int, chance: float) -> float:
+    return float(binomtest(hits, n, chance, alternative='greater').pvalue)
+
+
+def _letter_by_number(n_choices: np.ndarray, correct: np.ndarray) -> _Rule:
+    "The best constant position for each number of options."
+    best = {}
+    for k in np.unique(n_choices):
+        of_number = n_choices == k
+        best[int(k)] = _best_letter(n_choices[of_number], correct[of_number])
+    return _Rule(
+        'letter by number of choices',
+        ', '.join(f'{k}: {rule.says}' for k, rule in best.items()),
+        sum(rule.right for rule in best.values()),
+        min(1.0, len(best) * min(rule.p for rule in best.values())),
+    )
 
 # %% ../../nbs/data/00_choices.ipynb #1e14dff0
-def _by_length(items: pd.DataFrame, longest: bool) -> float:
-    "Items that 'take the longest (shortest) answer' gets right; tied answers share the credit."
-    pick = max if longest else min
-
-    def one(cs, y):
-        n = [len(c) for c in cs]
-        return (len(cs[y]) == pick(n)) / n.count(pick(n))
-
-    return sum(one(cs, y) for cs, y in zip(items.choices, items.correct))
+def _by_length(items: pd.DataFrame, name: str, chance: float) -> _Rule:
+    "Always the longest (or shortest) answer; tied answers share the credit."
+    pick = max if name == 'longest' else min
+    right = 0
+    for choices, correct in zip(items.choices, items.correct, strict=True):
+        lengths = [len(choice) for choice in choices]
+        picked = pick(lengths)
+        right += (lengths[correct] == picked) / lengths.count(picked)
+    return _Rule(f'{name} answer', name, right, _p_value(int(right), len(items), chance))
 
 # %% ../../nbs/data/00_choices.ipynb #b2a210be
 def leak_report(
@@ -393,28 +455,16 @@ def leak_report(
     alpha: float = 0.01,  # a rule is flagged below this corrected p-value
 ) -> pd.DataFrame:  # one row per rule
     "What rules that don't read the question score, against guessing."
-    nc, y, n = items.choices.map(len).to_numpy(), items.correct.to_numpy(), len(items)
-    chance = float((1 / nc).mean())
-    hits, p, letter = _best_letter(nc, y)
-    by_n = {int(k): _best_letter(nc[nc == k], y[nc == k]) for k in np.unique(nc)}
-    says, p_n = (
-        ', '.join(f'{k}: {b[2]}' for k, b in by_n.items()),
-        min(1.0, len(by_n) * min(b[1] for b in by_n.values())),
-    )
-    rows = [
-        ('constant letter', letter, hits, p),
-        ('letter by number of choices', says, sum(b[0] for b in by_n.values()), p_n),
+    n_choices = items.choices.map(len).to_numpy()
+    correct = items.correct.to_numpy()
+    chance = float((1 / n_choices).mean())
+    rules = [
+        _best_letter(n_choices, correct),
+        _letter_by_number(n_choices, correct),
+        _by_length(items, 'longest', chance),
+        _by_length(items, 'shortest', chance),
     ]
-    for name in ('longest', 'shortest'):
-        h = _by_length(items, name == 'longest')
-        rows.append(
-            (
-                f'{name} answer',
-                name,
-                h,
-                float(binomtest(int(h), n, chance, alternative='greater').pvalue),
-            )
-        )
-    out = pd.DataFrame(rows, columns=['rule', 'says', 'right', 'p'])
-    out = out.assign(accuracy=out.right / n, chance=chance, n=n, flag=out.p < alpha)
-    return out[['rule', 'says', 'accuracy', 'chance', 'n', 'p', 'flag']]
+    table = pd.DataFrame(rules).rename(columns=dict(name='rule'))
+    n = len(items)
+    table = table.assign(accuracy=table.right / n, chance=chance, n=n, flag=table.p < alpha)
+    return table[['rule', 'says', 'accuracy', 'chance', 'n', 'p', 'flag']]

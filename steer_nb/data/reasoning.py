@@ -8,7 +8,10 @@ __all__ = ['REASONING_COLUMNS', 'CEVAL_H', 'MGSM_LANGUAGES', 'SETS', 'MMLU_SIDES
            'contrast_splits', 'check_disjoint']
 
 # %% ../../nbs/data/05_reasoning.ipynb #1c710b9c
-import json, os, re, warnings
+import json
+import os
+import re
+import warnings
 from pathlib import Path
 
 # %% ../../nbs/data/05_reasoning.ipynb #a71beb65
@@ -17,21 +20,15 @@ import pandas as pd
 
 # %% ../../nbs/data/05_reasoning.ipynb #bc463575
 from ..core import SteerError, rng, stable_hash, suggest
+from .arithmetic.symbols import Corpus, symbol_items
 from .behaviour import split_leaks
 from .benchmarks import load_task
 from .choices import items_table, normal_text, sample_items, split_items
 from .sources import Source, source_rows
-from .arithmetic.symbols import Corpus, symbol_items
 
 # %% ../../nbs/data/05_reasoning.ipynb #524d39bc
-_WORDS = dict(
-    reasoning=True,
-    reason=True,
-    memorization=False,
-    memorizing=False,
-    memorising=False,
-    memory=False,
-)
+_WORDS = dict.fromkeys(('reasoning', 'reason'), True)
+_WORDS |= dict.fromkeys(('memorization', 'memorizing', 'memorising', 'memory'), False)
 
 
 def reasoning_label(
@@ -40,14 +37,11 @@ def reasoning_label(
 ) -> bool:
     "Does a question ask for reasoning?"
     where = f'{what}: ' if what else ''
-    if isinstance(score, str) and score.strip().lower() in _WORDS:
-        return _WORDS[score.strip().lower()]
-    if (
-        score is None
-        or isinstance(score, (str, bool))
-        or not isinstance(score, (int, float, np.number))
-        or np.isnan(score)
-    ):
+    word = score.strip().lower() if isinstance(score, str) else ''
+    if word in _WORDS:
+        return _WORDS[word]
+    is_number = isinstance(score, (int, float, np.number)) and not isinstance(score, bool)
+    if not is_number or np.isnan(score):
         raise SteerError(
             f'{where}the score is {score!r}; it must be a number from 0 (memory) to 1 (reasoning), and every '
             'row needs one: drop rows without'
@@ -62,121 +56,125 @@ REASONING_COLUMNS = ('reasoning', 'score', 'category', 'answers', 'source_set')
 
 def _finish(rows: list[dict], name: str, choices: bool, order: bool) -> pd.DataFrame:
     "A table of items with the columns above."
-    rows = [dict(answers=[], category='', source_set=name) | r for r in rows]
-    for r in rows:
-        r['id'] = (
-            f'{name}/{r["id"]}'
-            if r.get('id') is not None
-            else f'{name}/{stable_hash([r["question"], r.get("choices")], 12)}'
-        )
-    df = items_table(rows, order=order, drop=True) if choices else _open_table(rows)
+    rows = [dict(answers=[], category='', source_set=name) | row for row in rows]
+    for row in rows:
+        own_id = row.get('id')
+        if own_id is None:
+            own_id = stable_hash([row['question'], row.get('choices')], 12)
+        row['id'] = f'{name}/{own_id}'
     if choices:
-        df['answers'] = [[cs[k]] for cs, k in zip(df.choices, df.correct)]
-    if df.reasoning.isna().any():
-        df['reasoning'] = df.reasoning.astype('boolean')
+        table = items_table(rows, order=order, drop=True)
+        table['answers'] = _right_answers(table)
     else:
-        df['reasoning'] = df.reasoning.astype(bool)
-    df['score'] = df.score.astype(float)
-    return df
+        table = _open_table(rows)
+    kind = 'boolean' if table.reasoning.isna().any() else bool
+    table['reasoning'] = table.reasoning.astype(kind)
+    table['score'] = table.score.astype(float)
+    return table
+
+
+def _right_answers(items: pd.DataFrame) -> list[list[str]]:
+    "The right choice of each item, as its only accepted answer."
+    return [[item.choices[item.correct]] for item in items.itertuples()]
 
 
 def _open_table(rows: list[dict]) -> pd.DataFrame:
     "Open questions with the columns of a table of items."
-    text = lambda r: normal_text(r['question'])
-    blank = [r['id'] for r in rows if not r['question'].strip() or not r['answers']]
-    if blank:
-        raise SteerError(f'{blank[0]} has no question or no answer')
-    out = [
-        dict(
-            id=r['id'],
-            question=r['question'].strip(),
+    by_text = {}
+    for row in rows:
+        if not row['question'].strip() or not row['answers']:
+            raise SteerError(f'{row["id"]} has no question or no answer')
+        by_text[normal_text(row['question'])] = row
+    items = []
+    for row in sorted(by_text.values(), key=lambda row: stable_hash(['item', row['id']])):
+        item = dict(
+            id=row['id'],
+            question=row['question'].strip(),
             choices=[],
             correct=-1,
             context='',
-            group=r['id'],
-            subset=r['category'],
+            group=row['id'],
+            subset=row['category'],
         )
-        | r
-        for r in sorted(
-            {text(r): r for r in rows}.values(), key=lambda r: stable_hash(['item', r['id']])
-        )
-    ]
-    df = pd.DataFrame(out)
-    df.attrs['dropped'] = (
-        {'repeated question': len(rows) - len(out)} if len(rows) > len(out) else {}
-    )
-    return df
+        items.append(item | row)
+    table = pd.DataFrame(items)
+    repeated = len(rows) - len(items)
+    table.attrs['dropped'] = {'repeated question': repeated} if repeated else {}
+    return table
 
 # %% ../../nbs/data/05_reasoning.ipynb #8642c640
-def _pro(r: dict, scored: bool = True) -> dict:
-    what = f'question {r.get("question_id")}'
-    score = r.get('memory_reason_score', r.get('label') if 'label' in r else None)
-    label = reasoning_label(score, what) if scored else None
-    index = (
-        int(r['answer_index'])
-        if r.get('answer_index') is not None
-        else 'ABCDEFGHIJ'.index(r['answer'])
-    )
-    options = list(r['options'])
-    while options and len(options) > index + 1 and not str(options[-1]).strip():
+def _pro(row: dict, scored: bool = True) -> dict:
+    label = None
+    score = np.nan
+    if scored:
+        stored = row.get('memory_reason_score', row.get('label'))
+        label = reasoning_label(stored, f'question {row.get("question_id")}')
+        if not isinstance(stored, str):
+            score = float(stored)
+    correct = row.get('answer_index')
+    correct = 'ABCDEFGHIJ'.index(row['answer']) if correct is None else int(correct)
+    options = list(row['options'])
+    while len(options) > correct + 1 and not str(options[-1]).strip():
         options.pop()  # some files pad with blanks
+    category = row.get('category') or row.get('Subject') or ''
     return dict(
-        id=r.get('_ukey') or r.get('question_id'),
-        question=r['question'],
+        id=row.get('_ukey') or row.get('question_id'),
+        question=row['question'],
         choices=options,
-        correct=index,
+        correct=correct,
         reasoning=label,
-        score=float(score) if scored and not isinstance(score, str) else np.nan,
-        cot=r.get('cot_content') or '',
-        category=r.get('category') or r.get('Subject') or '',
-        subset=r.get('category') or r.get('Subject') or '',
+        score=score,
+        cot=row.get('cot_content') or '',
+        category=category,
+        subset=category,
     )
 
 
-def _bare_pro(r: dict) -> dict:
-    return _pro(r, scored=False)
+def _bare_pro(row: dict) -> dict:
+    return _pro(row, scored=False)
 
 # %% ../../nbs/data/05_reasoning.ipynb #398f3da2
-def _gsm(r: dict) -> dict:
-    solution, _, answer = str(r['answer']).rpartition('####')
-    solution = re.sub(r'<<[^<>]*>>', '', solution).strip()
-    out = dict(
-        question=r['question'],
+def _gsm(row: dict) -> dict:
+    solution, _, answer = str(row['answer']).rpartition('####')
+    item = dict(
+        question=row['question'],
         answers=[answer.strip().replace(',', '')],
-        solution=solution,
+        solution=re.sub(r'<<[^<>]*>>', '', solution).strip(),
         reasoning=True,
         score=np.nan,
         category='math',
     )
-    template = r.get('original_id', r.get('id'))
-    return out | (
-        dict(id=f'{template}-{r["instance"]}', group=f'template {template}')
-        if 'instance' in r
-        else {}
-    )
+    if 'instance' in row:
+        template = row.get('original_id', row.get('id'))
+        item |= dict(id=f'{template}-{row["instance"]}', group=f'template {template}')
+    return item
 
 
 def _headless(rows: list[dict]) -> list[dict]:
     "Rows of files without header: the first is in the columns' names."
-    out, last = [], None
-    for r in rows:
-        keys = [k for k in r if k[0] != '_']
-        if 'question' in r:
-            out.append(r)
+    found = []
+    file = None
+    for row in rows:
+        if 'question' in row:
+            found.append(row)
             continue
-        pairs = ([keys] if r['_file'] != last else []) + [[r[k] for k in keys]]
-        out += [
-            dict(question=q, answer_number=a, _file=r['_file'], _part=r.get('_part', ''))
-            for q, a in pairs
-        ]
-        last = r['_file']
-    return out
+        columns = [name for name in row if name[0] != '_']
+        pairs = [[row[name] for name in columns]]
+        if row['_file'] != file:
+            pairs.insert(0, columns)
+        file = row['_file']
+        for question, answer in pairs:
+            about = dict(_file=file, _part=row.get('_part', ''))
+            found.append(dict(question=question, answer_number=answer) | about)
+    return found
 
 
-def _mgsm(r: dict) -> dict:
-    answer = r.get('answer_number') if r.get('answer_number') is not None else r['answer']
+def _mgsm(row: dict) -> dict:
+    answer = row.get('answer_number')
+    if answer is None:
+        answer = row['answer']
     return dict(
-        question=r['question'],
+        question=row['question'],
         answers=[str(answer).strip().replace(',', '')],
         reasoning=True,
         score=np.nan,
@@ -184,50 +182,51 @@ def _mgsm(r: dict) -> dict:
     )
 
 # %% ../../nbs/data/05_reasoning.ipynb #eea24e44
-def _popqa(r: dict) -> dict:
-    alias = r['possible_answers']
-    alias = json.loads(alias) if isinstance(alias, str) else list(alias)
+def _popqa(row: dict) -> dict:
+    answers = row['possible_answers']
+    if isinstance(answers, str):
+        answers = json.loads(answers)
     return dict(
-        id=str(r['id']),
-        question=r['question'],
-        answers=[str(a) for a in alias],
+        id=str(row['id']),
+        question=row['question'],
+        answers=[str(answer) for answer in answers],
         reasoning=False,
         score=np.nan,
-        category=r.get('prop') or 'facts',
+        category=row.get('prop') or 'facts',
     )
 
 
-def _ceval(r: dict) -> dict:
-    subject = r.get('_part') or re.sub(r'_(dev|val|test)$', '', r['_file'])
+def _ceval(row: dict) -> dict:
+    subject = row.get('_part') or re.sub(r'_(dev|val|test)$', '', row['_file'])
     return dict(
-        id=f'{subject}-{r["_file"].rpartition("_")[2]}-{r["id"]}',
-        question=r['question'],
-        choices=[r[k] for k in 'ABCD'],
-        correct='ABCD'.index(r['answer']),
+        id=f'{subject}-{row["_file"].rpartition("_")[2]}-{row["id"]}',
+        question=row['question'],
+        choices=[row[k] for k in 'ABCD'],
+        correct='ABCD'.index(row['answer']),
         reasoning=False,
         score=np.nan,
         category=subject,
         subset=subject,
-        cot=r.get('explanation') or '',
+        cot=row.get('explanation') or '',
     )
 
 
-def _mbpp(r: dict) -> dict:
+def _mbpp(row: dict) -> dict:
     return dict(
-        id=str(r['task_id']),
-        question=r['text'],
-        answers=[r['code']],
+        id=str(row['task_id']),
+        question=row['text'],
+        answers=[row['code']],
         reasoning=None,
         score=np.nan,
         category='code',
     )
 
 
-def _humaneval(r: dict) -> dict:
+def _humaneval(row: dict) -> dict:
     return dict(
-        id=str(r['task_id']),
-        question=r['prompt'],
-        answers=[r['canonical_solution']],
+        id=str(row['task_id']),
+        question=row['prompt'],
+        answers=[row['canonical_solution']],
         reasoning=None,
         score=np.nan,
         category='code',
@@ -251,91 +250,91 @@ MGSM_LANGUAGES = ('zh', 'de', 'bn', 'ja', 'te', 'ru', 'fr', 'sw')
 
 
 def _labelled(file: str) -> Source:
-    return Source('lirefs', _pro, dict(test=(file,)))
+    return Source(id='lirefs', item=_pro, splits=dict(test=(file,)))
 
 
-def _mgsm_source(lang: str) -> Source:
+def _mgsm_source(language: str) -> Source:
     return Source(
-        'juletxara/mgsm',
-        _mgsm,
-        dict(test=(f'mgsm_{lang}',)),
-        lang,
-        None,
-        lang,
-        ('lirefs',),
+        id='juletxara/mgsm',
+        item=_mgsm,
+        splits=dict(test=(f'mgsm_{language}',)),
+        config=language,
+        part=language,
+        also=('lirefs',),
         prepare=_headless,
     )
 
 
 def _ceval_source(subject: str) -> Source:
     return Source(
-        'ceval/ceval-exam',
-        _ceval,
-        dict(validation=(f'{subject}_val',), dev=(f'{subject}_dev',)),
-        subject,
-        None,
-        subject,
-        ('lirefs',),
+        id='ceval/ceval-exam',
+        item=_ceval,
+        splits=dict(validation=(f'{subject}_val',), dev=(f'{subject}_dev',)),
+        config=subject,
+        part=subject,
+        also=('lirefs',),
     )
 
-
+# %% ../../nbs/data/05_reasoning.ipynb #ee2f9b8a
 SETS = dict(
     mmlu_pro_3000=[_labelled('mmlu-pro-3000samples')],
     mmlu_pro_600=[_labelled('mmlu-pro-600samples')],
     mmlu_pro=[
         Source(
-            'TIGER-Lab/MMLU-Pro',
-            _bare_pro,
-            dict(test=('mmlu-pro/test',), validation=('mmlu-pro/validation',)),
-            None,
-            None,
-            'mmlu-pro',
-            ('lirefs',),
+            id='TIGER-Lab/MMLU-Pro',
+            item=_bare_pro,
+            splits=dict(test=('mmlu-pro/test',), validation=('mmlu-pro/validation',)),
+            part='mmlu-pro',
+            also=('lirefs',),
         )
     ],
     gsm8k=[
         Source(
-            'openai/gsm8k',
-            _gsm,
-            dict(test=('gsm8k/main/test', 'test'), train=('gsm8k/main/train', 'train')),
-            'main',
-            None,
-            'gsm8k/main',
-            ('lirefs',),
+            id='openai/gsm8k',
+            item=_gsm,
+            splits=dict(test=('gsm8k/main/test', 'test'), train=('gsm8k/main/train', 'train')),
+            config='main',
+            part='gsm8k/main',
+            also=('lirefs',),
         )
     ],
     gsm_symbolic=[
         Source(
-            'apple/GSM-Symbolic', _gsm, dict(test=('gsm_symbolic',)), 'main', None, '', ('lirefs',)
+            id='apple/GSM-Symbolic',
+            item=_gsm,
+            splits=dict(test=('gsm_symbolic',)),
+            config='main',
+            also=('lirefs',),
         )
     ],
-    mgsm=[_mgsm_source(k) for k in MGSM_LANGUAGES],
+    mgsm=[_mgsm_source(language) for language in MGSM_LANGUAGES],
     popqa=[
         Source(
-            'akariasai/PopQA', _popqa, dict(test=('popqa/test',)), None, None, 'PopQA', ('lirefs',)
+            id='akariasai/PopQA',
+            item=_popqa,
+            splits=dict(test=('popqa/test',)),
+            part='PopQA',
+            also=('lirefs',),
         )
     ],
-    ceval_h=[_ceval_source(s) for s in CEVAL_H],
+    ceval_h=[_ceval_source(subject) for subject in CEVAL_H],
     mbpp=[
         Source(
-            'google-research-datasets/mbpp',
-            _mbpp,
-            dict(test=('mbpp',)),
-            'full',
-            None,
-            'mbpp/full',
-            ('lirefs',),
+            id='google-research-datasets/mbpp',
+            item=_mbpp,
+            splits=dict(test=('mbpp',)),
+            config='full',
+            part='mbpp/full',
+            also=('lirefs',),
         )
     ],
     humaneval=[
         Source(
-            'openai/openai_humaneval',
-            _humaneval,
-            dict(test=('humaneval',)),
-            None,
-            None,
-            'HumanEval',
-            ('lirefs',),
+            id='openai/openai_humaneval',
+            item=_humaneval,
+            splits=dict(test=('humaneval',)),
+            part='HumanEval',
+            also=('lirefs',),
         )
     ],
 )
@@ -349,56 +348,73 @@ def load_reasoning(
     split: str | None = None,  # the set's first if not given
     source: str | os.PathLike | None = None,  # the LiReFs folder, a file, or 'hub'
     order: bool = False,  # a fair order of the options instead of the file's
-) -> (
-    pd.DataFrame
-):  # a table of items with `reasoning`, `score`, `category`, `answers`, `source_set`
+) -> pd.DataFrame:  # items, with `REASONING_COLUMNS`
     "A labelled set as a table of items."
     own = str(name) not in SETS and Path(name).suffix in ('.json', '.jsonl', '.parquet', '.csv')
-    if not own and str(name) not in SETS:
+    if own:
+        source = Path(name)
+        label = source.stem
+        sources = [_labelled(label)]
+    elif str(name) in SETS:
+        label = str(name)
+        sources = SETS[label]
+    else:
         raise suggest(str(name), [*SETS, 'a .json file'], 'set of questions')
-    sources, label = (
-        ([_labelled(Path(name).stem)], Path(name).stem) if own else (SETS[str(name)], str(name))
-    )
-    split = split or next(iter(sources[0].splits))
-    if split not in sources[0].splits:
-        raise SteerError(
-            f'{label} has no split {split!r}; there are: {", ".join(sources[0].splits)}'
-        )
-    got = [_rows_of(s, label, split, Path(name) if own else source) for s in sources]
-    df = _finish([r for rows, _ in got for r in rows], label, label not in _OPEN, order)
-    df.attrs |= dict(task=label, source='; '.join(dict.fromkeys(o for _, o in got)), split=split)
-    return sample_items(df, max_items, seed)
+    known = sources[0].splits
+    split = split or next(iter(known))
+    if split not in known:
+        raise SteerError(f'{label} has no split {split!r}; there are: {", ".join(known)}')
+    items = []
+    origins = {}
+    for part in sources:
+        of_part, origin = _items_of(part, label, split, source)
+        items += of_part
+        origins[origin] = True
+    table = _finish(items, label, choices=label not in _OPEN, order=order)
+    table.attrs |= dict(task=label, source='; '.join(origins), split=split)
+    return sample_items(table, max_items, seed)
+
+# %% ../../nbs/data/05_reasoning.ipynb #0d4bd6e8
+_NO_ARCHIVE = (
+    '{name} carries labels that exist only in the LiReFs data archive (dataset.zip of its repository), not on the Hub: unzip it and '
+    'give the folder with source=, or put it into $WORKSPACE/datasets/lirefs; without it, `mmlu_by_subject` is a stand-in'
+)
 
 
-def _rows_of(src: Source, name: str, split: str, where) -> tuple[list[dict], str]:
+def _items_of(
+    part: Source, name: str, split: str, where: str | os.PathLike | None
+) -> tuple[list[dict], str]:
     "The items of one part, and where they are from."
     if where and where != 'hub' and not Path(where).exists():
         raise SteerError(f'source: no file or folder {where}')
-    ws = os.environ.get('WORKSPACE')
-    if src.id == 'lirefs' and where in (None, 'hub'):
-        if where is None and ws and (Path(ws) / 'datasets' / 'lirefs').is_dir():
-            where = Path(ws) / 'datasets' / 'lirefs'
-        else:
-            raise SteerError(
-                f'{name} carries labels that exist only in the LiReFs data archive (dataset.zip of its repository), not on the Hub: unzip it and '
-                'give the folder with source=, or put it into $WORKSPACE/datasets/lirefs; without it, `mmlu_by_subject` is a stand-in'
-            )
-    rows, origin, missing = source_rows(src, [split], where)
+    if part.id == 'lirefs' and where in (None, 'hub'):
+        archive = _workspace_archive() if where is None else None
+        if archive is None:
+            raise SteerError(_NO_ARCHIVE.format(name=name))
+        where = archive
+    rows, origins, _ = source_rows(part, [split], where)
     if not rows:
         raise SteerError(
-            f'{where} has no rows of {name} {src.part} {split}: looked for {", ".join(src.splits[split])}'
+            f'{where} has no rows of {name} {part.part} {split}: looked for {", ".join(part.splits[split])}'
         )
-    rows = src.prepare(
-        [r | dict(_part=src.part if name in ('mgsm', 'ceval_h') else '') for r in rows]
-    )
+    own_part = part.part if name in ('mgsm', 'ceval_h') else ''
+    rows = part.prepare([row | dict(_part=own_part) for row in rows])
     try:
-        return [src.item(r) for r in rows], '; '.join(origin)
+        return [part.item(row) for row in rows], '; '.join(origins)
+    except SteerError:
+        raise
     except (KeyError, TypeError, ValueError) as e:
-        if isinstance(e, SteerError):
-            raise
+        columns = ', '.join(column for column in rows[0] if column[0] != '_')
         raise SteerError(
-            f'the rows are not those of {name}: {type(e).__name__} {e}; their columns: {", ".join(k for k in rows[0] if k[0] != "_")}'
+            f'the rows are not those of {name}: {type(e).__name__} {e}; their columns: {columns}'
         ) from e
+
+
+def _workspace_archive() -> Path | None:
+    "The LiReFs folder of the workspace."
+    root = os.environ.get('WORKSPACE')
+    folder = Path(root) / 'datasets' / 'lirefs' if root else None
+    return folder if folder and folder.is_dir() else None
 
 # %% ../../nbs/data/05_reasoning.ipynb #03b7d68c
 MMLU_SIDES = {
@@ -436,24 +452,29 @@ def mmlu_by_subject(
     "MMLU's sciences against its humanities: a stand-in for labels, by topic alone."
     sides = []
     for side, fields in MMLU_SIDES.items():
-        of = {s: f for f, subjects in fields.items() for s in subjects}
-        df = pd.concat([load_task(f'mmlu/{s}', split=split) for s in of], ignore_index=True)
-        df = df.assign(
+        field_of = {}
+        for field, subjects in fields.items():
+            field_of |= dict.fromkeys(subjects, field)
+        parts = [load_task(f'mmlu/{subject}', split=split) for subject in field_of]
+        items = pd.concat(parts, ignore_index=True)
+        items = items.assign(
             reasoning=side,
             score=float(side),
-            category=df.subset.map(of),
+            category=items.subset.map(field_of),
             source_set='mmlu_by_subject',
         )
-        sides.append(sample_items(df, None if max_items is None else max(1, max_items // 2), seed))
-    out = pd.concat(sides, ignore_index=True)
-    out['answers'] = [[cs[k]] for cs, k in zip(out.choices, out.correct)]
-    out = out.iloc[np.argsort([stable_hash(['item', i]) for i in out.id])].reset_index(drop=True)
-    out.attrs = dict(
+        half = None if max_items is None else max(1, max_items // 2)
+        sides.append(sample_items(items, half, seed))
+    table = pd.concat(sides, ignore_index=True)
+    table['answers'] = _right_answers(table)
+    order_of = np.argsort([stable_hash(['item', id]) for id in table.id])
+    table = table.iloc[order_of].reset_index(drop=True)
+    table.attrs = dict(
         task='mmlu_by_subject',
         note='a stand-in: the label is the topic of the subject, nobody rated the questions',
         split=split,
     )
-    return out
+    return table
 
 # %% ../../nbs/data/05_reasoning.ipynb #35e6ee3b
 def symbol_contrast(
@@ -465,41 +486,48 @@ def symbol_contrast(
     held: bool = False,  # with equations that training never saw (levels 2 to 5)
 ) -> pd.DataFrame:  # as `load_reasoning`, with the columns of `symbol_items`
     "Computed against memorised items of the symbol world, level by level."
-    parts = [
-        symbol_items(corpus, k, n, 'reasoning', seed, place=p, direct=direct, held=held)
-        for k in levels
-        for p in ('none', 'asked')
-    ]
+    parts = []
+    for level in levels:
+        for place in ('none', 'asked'):
+            options = dict(place=place, direct=direct, held=held)
+            parts.append(symbol_items(corpus, level, n, 'reasoning', seed, **options))
     raw = pd.concat(parts, ignore_index=True)
-    if bad := set(raw.kind) - {'computed', 'memorised'}:
-        raise SteerError(f'items of kind {sorted(bad)} have no label')
-    label = raw.kind == 'computed'
-    out = raw.assign(
+    unlabelled = set(raw.kind) - {'computed', 'memorised'}
+    if unlabelled:
+        raise SteerError(f'items of kind {sorted(unlabelled)} have no label')
+    computed = raw.kind == 'computed'
+    level_names = [f'level {level}' for level in raw.level]
+    items = raw.assign(
         question=raw.source,
         choices=[list('0123456789')] * len(raw),
         correct=raw.answer.astype(int),
         context='',
-        reasoning=label,
-        score=label.astype(float),
-        category=[f'level {k}' for k in raw.level],
-        subset=[f'level {k}' for k in raw.level],
-        answers=[[str(a)] for a in raw.answer],
+        reasoning=computed,
+        score=computed.astype(float),
+        category=level_names,
+        subset=level_names,
+        answers=[[str(answer)] for answer in raw.answer],
         source_set='symbols',
     )
-    out = out.drop_duplicates('source').reset_index(drop=True)
-    out['id'] = [f'symbols/{stable_hash([corpus.seed, s], 12)}' for s in out.source]
-    known = [names[ord(f) - 65] if f else '' for names, f in zip(out.names, out.fact)]
-    return out.assign(group=[f'fact {k}' if k else i for k, i in zip(known, out.id)])
+    items = items.drop_duplicates('source').reset_index(drop=True)
+    items['id'] = [f'symbols/{stable_hash([corpus.seed, s], 12)}' for s in items.source]
+    return items.assign(group=[_fact_group(item) for item in items.itertuples()])
+
+
+def _fact_group(item) -> str:
+    "Items that share a fact are a group."
+    return f'fact {item.names[ord(item.fact) - 65]}' if item.fact else item.id
 
 # %% ../../nbs/data/05_reasoning.ipynb #e652e4e2
-def _labels(items: pd.DataFrame) -> np.ndarray:
+def _labels(items: pd.DataFrame) -> np.ndarray:  # (items,) True for reasoning
     if 'reasoning' not in items:
         raise SteerError(
             "the items have no column 'reasoning': load them with load_reasoning, mmlu_by_subject or symbol_contrast"
         )
-    if items.reasoning.isna().any():
+    missing = int(items.reasoning.isna().sum())
+    if missing:
         raise SteerError(
-            f'{int(items.reasoning.isna().sum())} of {len(items)} items have no label: drop them first, e.g. items.dropna(subset="reasoning")'
+            f'{missing} of {len(items)} items have no label: drop them first, e.g. items.dropna(subset="reasoning")'
         )
     return items.reasoning.to_numpy(bool)
 
@@ -514,16 +542,11 @@ def contrast_cells(
         raise SteerError(f'bins is {bins}; give at least 1')
     if by and by not in items:
         raise SteerError(f'the items have no column {by!r}; there are: {", ".join(items.columns)}')
-    n = items.question.str.len().to_numpy()
-    cuts = np.unique(np.quantile(n, np.linspace(0, 1, bins + 1)[1:-1]))
-    return np.array(
-        [
-            f'{c} | {k}'
-            for c, k in zip(
-                items[by] if by else [''] * len(items), np.searchsorted(cuts, n, side='left')
-            )
-        ]
-    )
+    lengths = items.question.str.len().to_numpy()
+    cuts = np.unique(np.quantile(lengths, np.linspace(0, 1, bins + 1)[1:-1]))
+    ranges = np.searchsorted(cuts, lengths, side='left')
+    categories = items[by] if by else [''] * len(items)
+    return np.array([f'{c} | {k}' for c, k in zip(categories, ranges, strict=True)])
 
 
 def matched_weights(
@@ -532,18 +555,21 @@ def matched_weights(
     by: str = 'category',  # the column to match
 ) -> np.ndarray:  # (items,) sums to 1 over reasoning, to -1 over memory
     "Weights of the matched difference of means."
-    y, cell = _labels(items), contrast_cells(items, bins, by)
-    w = np.zeros(len(items))
-    for c in np.unique(cell):
-        pos, neg = (cell == c) & y, (cell == c) & ~y
-        a, b = pos.sum(), neg.sum()
-        if a and b:
-            w[pos], w[neg] = b / (a + b), -a / (a + b)
-    if not w.any():
+    reasoning = _labels(items)
+    cells = contrast_cells(items, bins, by)
+    weights = np.zeros(len(items))
+    for cell in np.unique(cells):
+        one = (cells == cell) & reasoning
+        other = (cells == cell) & ~reasoning
+        n_one, n_other = one.sum(), other.sum()
+        if n_one and n_other:
+            weights[one] = n_other / (n_one + n_other)
+            weights[other] = -n_one / (n_one + n_other)
+    if not weights.any():
         raise SteerError(
             f'no {by or "range of length"} holds both labels: there is nothing to match; by="" matches the length alone, or use labels given by question'
         )
-    return w / w[w > 0].sum()
+    return weights / weights[weights > 0].sum()
 
 # %% ../../nbs/data/05_reasoning.ipynb #7a447aca
 def matched_pairs(
@@ -553,14 +579,16 @@ def matched_pairs(
     seed: int = 0,  # which items of a cell go together
 ) -> pd.DataFrame:  # one row per pair: pair, cell, reasoning, memory (ids)
     "As many disjoint pairs within cells as there are."
-    y, cell, ids, rows = _labels(items), contrast_cells(items, bins, by), items.id.to_numpy(), []
+    reasoning = _labels(items)
+    cells = contrast_cells(items, bins, by)
+    ids = items.id.to_numpy()
     gen = rng('matched pairs', seed)
-    for c in np.unique(cell):
-        a, b = (gen.permutation(np.flatnonzero((cell == c) & m)) for m in (y, ~y))
-        rows += [
-            dict(pair=len(rows) + k, cell=c, reasoning=ids[i], memory=ids[j])
-            for k, (i, j) in enumerate(zip(a, b))
-        ]
+    rows = []
+    for cell in np.unique(cells):
+        one = gen.permutation(np.flatnonzero((cells == cell) & reasoning))
+        other = gen.permutation(np.flatnonzero((cells == cell) & ~reasoning))
+        for i, j in zip(one, other, strict=False):  # as many as the rarer label has
+            rows.append(dict(pair=len(rows), cell=cell, reasoning=ids[i], memory=ids[j]))
     if not rows:
         raise SteerError(f'no {by or "range of length"} holds both labels: there are no pairs')
     return pd.DataFrame(rows)
@@ -573,11 +601,12 @@ def contrast_splits(
 ) -> dict[str, pd.DataFrame]:  # 'fit', 'select', 'test'
     "Three parts without a common question, each with both labels."
     _labels(items)
-    parts = dict(zip(('fit', 'select', 'test'), split_items(items, seed, sizes).values()))
-    for name, df in parts.items():
-        if len(df) and df.reasoning.nunique() < 2:
+    split = split_items(items, seed, sizes)
+    parts = dict(fit=split['train'], select=split['val'], test=split['test'])
+    for name, part in parts.items():
+        if len(part) and part.reasoning.nunique() < 2:
             raise SteerError(
-                f'{name} holds one label only ({len(df)} items): give more items, or another seed than {seed}'
+                f'{name} holds one label only ({len(part)} items): give more items, or another seed than {seed}'
             )
     return parts
 
@@ -593,7 +622,8 @@ def check_disjoint(
     if not len(leaks) and not ids:
         return 0
     first = f'item {ids[0]}' if ids else f'{leaks.kind[0]} {leaks.value[0][:60]!r}'
-    text = f'{len(ids)} items and {int((leaks.kind == "question").sum())} questions are in both the fitting and the test part (first: {first})'
+    questions = int((leaks.kind == 'question').sum())
+    text = f'{len(ids)} items and {questions} questions are in both the fitting and the test part (first: {first})'
     if not force:
         raise SteerError(
             f'{text}: an effect measured on them is no evidence. Use contrast_splits, or force=True to go on all the same'

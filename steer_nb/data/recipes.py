@@ -16,7 +16,7 @@ class Recipe:
 
     package: str  # on the package index
     path: str  # below the package's data folder
-    item: Callable  # stored row -> dict of columns
+    item: Callable | None  # stored row -> dict of columns; None where the package has no rows
     licence: str  # of the data set itself
     items: int  # usable items in the default split
     choices: str  # number of options

@@ -6,9 +6,11 @@
 __all__ = ['edit_pairs', 'tie_floor', 'skeleton_of', 'write_pairs', 'read_pairs']
 
 # %% ../../../nbs/data/arithmetic/02_pairs.ipynb #3c5ff4f6
-import json, re
+import json
+import re
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 # %% ../../../nbs/data/arithmetic/02_pairs.ipynb #ed4886b9
 import numpy as np
@@ -23,106 +25,131 @@ from steer_nb.data.arithmetic.problems import (
     parse_problem,
     problem_item,
     skeletons,
+    user_of,
 )
 
 # %% ../../../nbs/data/arithmetic/02_pairs.ipynb #c65046ab
-def _edit_plan(level: int, variable: str, only: bool) -> tuple[list[str], list[str]]:
-    "Slots that may change, and variables that must differ."
-    shape, s = {e.name: e for e in LEVELS[level].shape}, skeletons(level)
-    if variable == 'all':
-        return [c for c in s if c.endswith(('left', 'right'))], list(shape)
-    if variable not in shape:
-        raise suggest(variable, [*shape, 'all'], f'variable of level {level}')
-    digit = lambda v: [f'{v}.right' if shape[v].right == 'd' else f'{v}.left']
-    user = lambda v: next((u for u in shape if v in shape[u][1:]), None)
-    free, change = digit(variable), [variable]
-    while u := user(change[-1]):
-        if only:
-            return free + digit(u), change
-        change.append(u)
-    return free, change
-
-# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #13b1677a
 def edit_pairs(
     items: pd.DataFrame,  # the base problems, of one level
     variable: str = 'all',  # whose digit to change (A, B, C in the order of the text), or `'all'`
     only: bool = False,  # nothing downstream changes its value
     seed: int = 0,  # same seed, same pairs
     among: np.ndarray | None = None,  # (skeletons,) True for those that an edited problem may have
-) -> pd.DataFrame:  # edited items with `base_*` columns and `changed`; `attrs['left_out']` counts bases without a partner
+) -> pd.DataFrame:  # edited items, `base_*` and `changed`; `attrs['left_out']`: without a partner
     "A partner for each item that differs from it in the chosen variable and in what follows from it."
     level = int(items.level.iloc[0]) if items.level.nunique() == 1 else 0
     if level not in LEVELS:
         raise SteerError(
             f'pairs are made within one level, 1 to 5; these items have {sorted(items.level.unique())}'
         )
-    (free, change), s = _edit_plan(level, variable, only), skeletons(level)
-    if (
-        odd := items[items.answer.to_numpy() != s[LEVELS[level].asked].to_numpy()[items.skeleton]]
-    ).size:
+    plan = _edit_plan(level, variable, only)
+    answers = skeletons(level)[LEVELS[level].asked].to_numpy()
+    odd = items[items.answer.to_numpy() != answers[items.skeleton]]
+    if len(odd):
         raise SteerError(
             f'{odd.id.iloc[0]!r} has an answer that its equations do not give; leave out items with facts'
         )
-    fixed, values = (
-        [c for c in s if '.' in c and c not in free],
-        [e.name for e in LEVELS[level].shape],
-    )
-    key = (
-        s[fixed].to_numpy(np.int64) @ 10 ** np.arange(len(fixed))
-        if fixed
-        else np.zeros(len(s), np.int64)
-    )
-    order, v = np.argsort(key, kind='stable'), s[values].to_numpy()
-    must, ok = (
-        np.isin(values, change),
-        np.ones(len(s), bool) if among is None else np.asarray(among, bool),
-    )
-    gen, picks = rng('edit pairs', level, variable, only, seed), []
-    for k in items.skeleton:
-        lo, hi = (
-            np.searchsorted(key, key[k], 'left', sorter=order),
-            np.searchsorted(key, key[k], 'right', sorter=order),
-        )
-        near = order[lo:hi]
-        near = near[((v[near] != v[k]) == must).all(1) & ok[near]]
-        picks.append(int(gen.choice(near)) if len(near) else -1)
-    return _pairs(items, level, np.array(picks), ''.join(values[i] for i in np.flatnonzero(must)))
+    gen = rng('edit pairs', level, variable, only, seed)
+    picks = _partners(items.skeleton, level, plan, among, gen)
+    return _pairs(items, level, picks, ''.join(sorted(plan.change)))
+
+
+class _Plan(NamedTuple):
+    "What an edit does to a level's problems."
+
+    free: list[str]  # slots that may change
+    change: list[str]  # variables that must differ; all others keep their values
+
+
+def _edit_plan(level: int, variable: str, only: bool) -> _Plan:
+    shape = {e.name: e for e in LEVELS[level].shape}
+    if variable == 'all':
+        slots = [slot for slot in skeletons(level) if slot.endswith(('left', 'right'))]
+        return _Plan(slots, list(shape))
+    if variable not in shape:
+        raise suggest(variable, [*shape, 'all'], f'variable of level {level}')
+    free = [_digit_slot(shape[variable])]
+    change = [variable]
+    user = user_of(level, variable)
+    while user:
+        if only:
+            free.append(_digit_slot(shape[user]))
+            break
+        change.append(user)
+        user = user_of(level, user)
+    return _Plan(free, change)
+
+
+def _digit_slot(equation: Equation) -> str:
+    "The slot of an equation's own digit; of two, the right one."
+    return f'{equation.name}.right' if equation.right == 'd' else f'{equation.name}.left'
+
+# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #13b1677a
+def _partners(
+    skeleton: pd.Series,  # of each base
+    level: int,
+    plan: _Plan,
+    among: np.ndarray | None,
+    gen: np.random.Generator,
+) -> np.ndarray:  # (bases,) a skeleton, or -1 where there is none
+    "A skeleton for each base, drawn from those that differ as planned."
+    table = skeletons(level)
+    names = [e.name for e in LEVELS[level].shape]
+    values = table[names].to_numpy()
+    must_differ = np.isin(names, plan.change)
+    allowed = np.ones(len(table), bool) if among is None else np.asarray(among, bool)
+    fixed = [slot for slot in table if '.' in slot and slot not in plan.free]
+    look = table[fixed].to_numpy(np.int64) @ 10 ** np.arange(len(fixed))
+    order = np.argsort(look, kind='stable')
+    picks = []
+    for k in skeleton:
+        first = np.searchsorted(look, look[k], 'left', sorter=order)
+        end = np.searchsorted(look, look[k], 'right', sorter=order)
+        alike = order[first:end]
+        as_planned = ((values[alike] != values[k]) == must_differ).all(1)
+        candidates = alike[as_planned & allowed[alike]]
+        picks.append(int(gen.choice(candidates)) if len(candidates) else -1)
+    return np.array(picks)
 
 # %% ../../../nbs/data/arithmetic/02_pairs.ipynb #07637b13
 _BASE = ('id', 'skeleton', 'source', 'target', 'answer', 'variables', 'results')
 
 
 def _pairs(items: pd.DataFrame, level: int, picks: np.ndarray, changed: str) -> pd.DataFrame:
-    base, at = items[picks >= 0].reset_index(drop=True), picks[picks >= 0]
+    "The problems of the skeletons picked, beside their bases; -1 leaves a base out."
+    base = items[picks >= 0].reset_index(drop=True)
     if base.empty:
         raise SteerError(
             f'none of {len(items)} items of level {level} has a partner; allow more items or skeletons'
         )
-    names, role = np.array(base.names.tolist(), dtype=object), ord(LEVELS[level].asked) - 65
-    eqs = level_equations(level, at, names)
-    rows = [
-        dict(level=level, skeleton=int(k)) | problem_item(e, w[role], mark=s[-1])
-        for k, e, w, s in zip(at, eqs, names, base.source)
-    ]
-    if '=' not in base.target[0]:
-        rows = [r | dict(target=f' {r["answer"]}') for r in rows]
-    out = pd.DataFrame(rows).join(base[list(_BASE)].add_prefix('base_')).assign(changed=changed)
-    out.attrs = dict(left_out=len(items) - len(base))
-    return out
+    partners = picks[picks >= 0]
+    names = np.array(base.names.tolist(), dtype=object)
+    passages = level_equations(level, partners, names)
+    asked = names[:, ord(LEVELS[level].asked) - 65]
+    chains = '=' in base.target[0]
+    rows = []
+    for i, passage in enumerate(passages):
+        row = problem_item(passage, asked[i], mark=base.source[i][-1])
+        if not chains:
+            row['target'] = f' {row["answer"]}'
+        rows.append(dict(level=level, skeleton=int(partners[i])) | row)
+    pairs = pd.DataFrame(rows).join(base[list(_BASE)].add_prefix('base_'))
+    pairs['changed'] = changed
+    pairs.attrs = dict(left_out=len(items) - len(base))
+    return pairs
 
-
+# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #0f6cb980
 def tie_floor(
     pairs: pd.DataFrame,  # from `edit_pairs`, or read from a file
-) -> (
-    pd.DataFrame
-):  # `variable` (in order of evaluation, then `asked`), `same` (share of pairs that agree), `n`
+) -> pd.DataFrame:  # `variable` (in order of evaluation, then `asked`), `same` (share), `n`
     "How often a pair already has the same value: what a patch would be credited with for doing nothing."
-    if (bad := pairs[pairs.source.str.len() != pairs.base_source.str.len()]).size:
+    odd = pairs[pairs.source.str.len() != pairs.base_source.str.len()]
+    if len(odd):
         raise SteerError(
-            f'{bad.id.iloc[0]!r} and its base differ in length; positions would not correspond'
+            f'{odd.id.iloc[0]!r} and its base differ in length; positions would not correspond'
         )
-    a, b = (np.array(pairs[c].tolist()) for c in ('results', 'base_results'))
-    rows = [(f'value {i}', float((a[:, i] == b[:, i]).mean())) for i in range(a.shape[1])]
+    equal = np.array(pairs.results.tolist()) == np.array(pairs.base_results.tolist())
+    rows = [(f'value {i}', float(same)) for i, same in enumerate(equal.mean(0))]
     rows.append(('asked', float((pairs.answer == pairs.base_answer).mean())))
     return pd.DataFrame(rows, columns=['variable', 'same']).assign(n=len(pairs))
 
@@ -133,31 +160,39 @@ def skeleton_of(
 ) -> tuple[int, int]:  # level and skeleton; (0, -1) for a problem of another shape
     "Where a problem stands in the tables of skeletons."
     role = {e.name: chr(65 + i) for i, e in enumerate(equations)}
-    kind = lambda t: t and ('±' if t in '+-' else 'd' if t.isdigit() else role.get(t, '?'))
-    shape = tuple(Equation(role[e.name], *map(kind, e[1:])) for e in equations)
-    level = next(
-        (k for k, l in LEVELS.items() if l.shape == shape and l.asked == role.get(asked)), 0
-    )
-    if not level:
-        return 0, -1
-    key = [
-        int(t) if t.isdigit() else '+-'.index(t)
-        for e in equations
-        for t in e[1:]
-        if t and not t.isalpha()
-    ]
-    return level, int(
-        np.searchsorted(_codes(level), np.array(key) @ 10 ** np.arange(len(key))[::-1])
-    )
+    shape = []
+    slots = []  # what stands at the free places
+    for e in equations:
+        shape.append(Equation(role[e.name], *(_place(term, role) for term in e[1:])))
+        slots += [_slot_value(term) for term in e[1:] if term and not term.isalpha()]
+    for number, level in LEVELS.items():
+        if level.shape == tuple(shape) and level.asked == role.get(asked):
+            code = np.array(slots) @ 10 ** np.arange(len(slots))[::-1]
+            return number, int(np.searchsorted(_codes(number), code))
+    return 0, -1
 
-# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #36d43723
+
+def _place(term: str, role: dict[str, str]) -> str:
+    "What a term is in a level's shape: a sign, a digit, or the variable it names."
+    if not term:
+        return ''
+    if term in '+-':
+        return '±'
+    return 'd' if term.isdigit() else role.get(term, '?')
+
+
+def _slot_value(term: str) -> int:
+    "A digit or a sign as in the table of skeletons."
+    return int(term) if term.isdigit() else '+-'.index(term)
+
+
 @cache
 def _codes(level: int) -> np.ndarray:  # ascending, since the table lists all combinations in order
-    s = skeletons(level)
-    slots = s[[c for c in s if '.' in c]].to_numpy(np.int64)
+    table = skeletons(level)
+    slots = table[[slot for slot in table if '.' in slot]].to_numpy(np.int64)
     return slots @ 10 ** np.arange(slots.shape[1])[::-1]
 
-# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #c4ee7451
+# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #36d43723
 def _formatted(row: dict) -> dict:
     return dict(
         source=row['source'],
@@ -170,6 +205,7 @@ def _formatted(row: dict) -> dict:
 
 
 def _fields(row: dict, form: str, context: str, method: str) -> dict:
+    "One line's fields in either of the original's forms."
     if form == 'raw':
         return dict(
             passage=row['passage'],
@@ -177,13 +213,13 @@ def _fields(row: dict, form: str, context: str, method: str) -> dict:
             answer=[*row['results'], row['answer']],
             scratchpad=row['target'].strip(),
         )
-    out = _formatted(row)
+    fields = _formatted(row)
     if 'base_source' in row:
-        base = {k[5:]: v for k, v in row.items() if k.startswith('base_')}
-        out |= {f'base_{k}': v for k, v in _formatted(base).items()}
-    return out | dict(few_shot_context=context, tokenization_method=method)
+        base = {name[5:]: value for name, value in row.items() if name.startswith('base_')}
+        fields |= {f'base_{name}': value for name, value in _formatted(base).items()}
+    return fields | dict(few_shot_context=context, tokenization_method=method)
 
-# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #34dd2b17
+# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #c4ee7451
 def write_pairs(
     path: str | Path,  # the file to be
     items: pd.DataFrame,  # items or pairs
@@ -194,33 +230,12 @@ def write_pairs(
     "Items in the fields of the original, one JSON object per line."
     if form not in ('raw', 'formatted'):
         raise suggest(form, ('raw', 'formatted'), 'form of file')
-    lines = [json.dumps(_fields(r, form, context, method)) for r in items.to_dict('records')]
+    rows = items.to_dict('records')
+    lines = [json.dumps(_fields(row, form, context, method)) for row in rows]
     return write_atomic(path, lambda p: p.write_text('\n'.join(lines) + '\n', encoding='utf-8'))
 
 
-def _item_of(d: dict, known: dict | None, base: str = '') -> dict:
-    "An item from one line's fields, checked by solving it again."
-    source = (
-        d.get(f'{base}source')
-        or f'{d["passage"]} ; {re.findall("[A-Za-z]+", d["question"][-1])[0]} =?'
-    )
-    eqs, asked = parse_problem(source)
-    level, skeleton = skeleton_of(eqs, asked)
-    row = dict(level=level, skeleton=skeleton) | problem_item(eqs, asked, known, source.strip()[-1])
-    stored = [
-        int(v)
-        for v in (d[f'{base}intermediate_answers'] if 'answer' not in d else d['answer'][:-1])
-    ]
-    if sorted(stored) != sorted(row['results']):
-        raise SteerError(f'stored values {stored}, but the problem gives {row["results"]}')
-    chain = d.get(f'{base}scratchpad', row['target']).strip()
-    if chain == str(row['answer']):
-        row['target'] = f' {chain}'
-    if chain.replace(' ', '') != row['target'].replace(' ', ''):
-        raise SteerError(f'stored chain {chain!r}, but it must be {row["target"]!r}')
-    return row
-
-# %% ../../../nbs/data/arithmetic/02_pairs.ipynb #e70e5cfb
+#| export
 @reads('items', 'path')
 def read_pairs(
     path: str | Path,  # a raw, formatted or edited file
@@ -234,7 +249,7 @@ def read_pairs(
         raise RunError(f'{path} cannot be read: {e}') from e
     for n, line in enumerate(filter(str.strip, lines), 1):
         try:
-            rows.append(_line_of(json.loads(line), known))
+            rows.append(_row_of(json.loads(line), known))
         except (KeyError, IndexError, TypeError, ValueError) as e:
             why = f'{type(e).__name__} {e}; this is no line of such a file, or it was altered'
             raise RunError(f'{path}, line {n}: {why}') from e
@@ -243,11 +258,42 @@ def read_pairs(
     return pd.DataFrame(rows)
 
 
-def _line_of(d: dict, known: dict | None) -> dict:
-    row = _item_of(d, known)
-    if 'base_source' not in d:
+def _row_of(fields: dict, known: dict | None) -> dict:
+    "An item, or a pair where the line has a base."
+    row = _item_of(fields, known)
+    if 'base_source' not in fields:
         return row
-    base, now = _item_of(d, known, 'base_'), dict(zip(row['variables'], row['results']))
-    old = dict(zip(base['variables'], base['results']))
-    changed = ''.join(chr(65 + i) for i, n in enumerate(row['names']) if now[n] != old.get(n))
-    return row | {f'base_{k}': base[k] for k in _BASE} | dict(changed=changed)
+    base = _item_of(fields, known, 'base_')
+    now = dict(zip(row['variables'], row['results'], strict=True))
+    before = dict(zip(base['variables'], base['results'], strict=True))
+    changed = ''
+    for i, name in enumerate(row['names']):
+        if now[name] != before.get(name):
+            changed += chr(65 + i)
+    return row | {f'base_{column}': base[column] for column in _BASE} | dict(changed=changed)
+
+
+def _item_of(fields: dict, known: dict | None, prefix: str = '') -> dict:
+    "An item from one line's fields, checked by solving it again."
+    source = fields.get(f'{prefix}source') or _raw_source(fields)
+    equations, asked = parse_problem(source)
+    level, skeleton = skeleton_of(equations, asked)
+    item = problem_item(equations, asked, known, mark=source.strip()[-1])
+    raw = 'answer' in fields
+    values = fields['answer'][:-1] if raw else fields[f'{prefix}intermediate_answers']
+    stored = [int(value) for value in values]
+    if sorted(stored) != sorted(item['results']):
+        raise SteerError(f'stored values {stored}, but the problem gives {item["results"]}')
+    chain = fields.get(f'{prefix}scratchpad', item['target']).strip()
+    if chain == str(item['answer']):
+        item['target'] = f' {chain}'
+    if chain.replace(' ', '') != item['target'].replace(' ', ''):
+        raise SteerError(f'stored chain {chain!r}, but it must be {item["target"]!r}')
+    return dict(level=level, skeleton=skeleton) | item
+
+
+def _raw_source(fields: dict) -> str:
+    "The problem of a line in the raw form."
+    passage = fields['passage']
+    asked = re.findall('[A-Za-z]+', fields['question'][-1])[0]
+    return f'{passage} ; {asked} =?'

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['LEVELS', 'VARIABLE_LETTERS', 'HOLD', 'SIZES', 'Equation', 'parse_equations', 'parse_problem', 'solve', 'write_chain',
-           'Level', 'skeletons', 'level_stats', 'best_guess', 'bayes_prefix', 'problem_item', 'draw_names',
+           'Level', 'user_of', 'skeletons', 'level_stats', 'best_guess', 'bayes_prefix', 'problem_item', 'draw_names',
            'level_equations', 'level_items', 'sums_of', 'held_sums', 'hold_out', 'arithmetic_splits', 'overlap',
            'demonstrations', 'few_shot_context', 'direct', 'general_problems', 'score_texts']
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #57424dd2
 import re
+from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple, Sequence
+from itertools import zip_longest
+from typing import NamedTuple
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #0dd09e6d
 import numpy as np
@@ -40,49 +42,72 @@ def parse_equations(
     text: str,  # equations between commas; spaces don't matter
 ) -> list[Equation]:
     "Equations from text."
-    out = []
-    for s in re.sub(r'\s', '', text).split(','):
-        if not (m := _EQUATION.fullmatch(s)):
-            raise SteerError(f'{s!r} is no equation like "n=5", "n=p" or "n=5+p"; in {text[:80]!r}')
-        out.append(Equation(*(g or '' for g in m.groups())))
-    return out
+    equations = []
+    for part in re.sub(r'\s', '', text).split(','):
+        match = _EQUATION.fullmatch(part)
+        if not match:
+            raise SteerError(
+                f'{part!r} is no equation like "n=5", "n=p" or "n=5+p"; in {text[:80]!r}'
+            )
+        equations.append(Equation(*match.groups(default='')))
+    return equations
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #73cafc91
 def parse_problem(
     source: str,  # a passage, `;`, the asked name, `=?`
 ) -> tuple[list[Equation], str]:  # equations in the order of the text, and the name asked for
     "A problem from its text."
-    m = re.fullmatch(r'(.+);\s*([A-Za-z][A-Za-z\s]*?)\s*=\s*[?!]\s*', source, re.S)
-    if not m:
+    match = re.fullmatch(r'(.+);\s*([A-Za-z][A-Za-z\s]*?)\s*=\s*[?!]\s*', source, re.S)
+    if not match:
         raise SteerError(f'{source[:80]!r} is no problem like "n = 5 + p , p = 2 ; n =?"')
-    return parse_equations(m[1]), m[2].replace(' ', '')
+    passage, asked = match.groups()
+    return parse_equations(passage), asked.replace(' ', '')
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #411f6d8f
-def _value(e: Equation, values: dict) -> int | None:
-    a, b = (int(t) if t.isdigit() else values.get(t) for t in (e.left, e.right or '0'))
-    return None if a is None or b is None else a - b if e.sign == '-' else a + b
-
-
 def solve(
     equations: Sequence[Equation],  # one per name
     known: dict | None = None,  # name -> value, true whatever the equations say
 ) -> dict[str, int]:  # name -> value, in order of evaluation
     "The value of every name; a value that is no digit is an error."
-    out, known, todo = {}, known or {}, list(equations)[::-1]
-    if len({e.name for e in todo}) < len(todo):
+    known = known or {}
+    open_ones = list(equations)[::-1]
+    if len({equation.name for equation in open_ones}) < len(open_ones):
         raise SteerError(f'a name is defined twice in {_text(equations)!r}')
-    while todo:
-        got = ((e, known.get(e.name, _value(e, known | out))) for e in todo)
-        e, v = next((p for p in got if p[1] is not None), (None, None))
-        if e is None:
+    values = {}
+    while open_ones:
+        equation, value = _next_value(open_ones, known, values)
+        if equation is None:
             raise SteerError(
-                f'{todo[-1]} cannot be resolved in {_text(equations)!r}: undefined or circular'
+                f'{open_ones[-1]} cannot be resolved in {_text(equations)!r}: undefined or circular'
             )
-        if not 0 <= v <= 9:
-            raise SteerError(f'{e.name} is {v} in {_text(equations)!r}; values must be digits')
-        out[e.name] = v
-        todo.remove(e)
-    return out
+        if not 0 <= value <= 9:
+            raise SteerError(
+                f'{equation.name} is {value} in {_text(equations)!r}; values must be digits'
+            )
+        values[equation.name] = value
+        open_ones.remove(equation)
+    return values
+
+
+def _next_value(
+    equations: list[Equation], known: dict, values: dict
+) -> tuple[Equation | None, int | None]:
+    "The first equation whose value follows from what is known, and the value."
+    for equation in equations:
+        value = known.get(equation.name)
+        if value is None:
+            value = _value(equation, known | values)
+        if value is not None:
+            return equation, value
+    return None, None
+
+
+def _value(equation: Equation, values: dict) -> int | None:
+    terms = (equation.left, equation.right or '0')
+    left, right = (int(term) if term.isdigit() else values.get(term) for term in terms)
+    if left is None or right is None:
+        return None
+    return left - right if equation.sign == '-' else left + right
 
 
 def _text(equations: Sequence[Equation]) -> str:
@@ -95,23 +120,31 @@ def write_chain(
     known: dict | None = None,  # name -> value, true whatever the equations say
 ) -> list[Equation]:
     "The worked answer."
-    return _worked(equations, asked, known or {}, (known or {}) | solve(equations, known))
+    known = known or {}
+    return _worked(equations, asked, known, known | solve(equations, known))
 
 
 def _worked(equations: Sequence[Equation], asked: str, known: dict, values: dict) -> list[Equation]:
-    by, put = {e.name: e for e in equations}, lambda t: str(values.get(t, t))
-
-    def visit(name):
-        done, e = Equation(name, str(values[name])), by.get(name)
-        if name in known or e == done:
-            return [done]
-        need = [t for t in (e.left, e.right) if t.isalpha()]
-        back = [e, e._replace(left=put(e.left), right=put(e.right))] if need else []
-        return [e, *(x for t in need for x in visit(t)), *(x for x in back if x != done), done]
-
     if asked not in values:
         raise SteerError(f'{asked!r} is asked for, but not defined in {_text(equations)!r}')
-    return visit(asked)
+    return _chain_of(asked, {equation.name: equation for equation in equations}, known, values)
+
+
+def _chain_of(name: str, by_name: dict[str, Equation], known: dict, values: dict) -> list[Equation]:
+    "How one name's value is worked out."
+    done = Equation(name, str(values[name]))
+    equation = by_name.get(name)
+    if equation is None or name in known or equation == done:
+        return [done]
+    chain = [equation]
+    needed = [term for term in (equation.left, equation.right) if term.isalpha()]
+    for term in needed:
+        chain += _chain_of(term, by_name, known, values)
+    if needed:
+        left, right = (str(values.get(term, term)) for term in (equation.left, equation.right))
+        filled = equation._replace(left=left, right=right)
+        chain += [step for step in (equation, filled) if step != done]
+    return [*chain, done]
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #ac29db9d
 class Level(NamedTuple):
@@ -140,45 +173,69 @@ def _shape(level: int) -> Level:
         raise suggest(level, LEVELS, 'level')
     return LEVELS[level]
 
+
+def user_of(
+    level: int,  # 1 to 5
+    variable: str,  # A, B or C
+) -> str | None:  # None for a variable that no equation uses
+    "The variable whose equation uses another."
+    for e in _shape(level).shape:
+        if variable in e[1:]:
+            return e.name
+    return None
+
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #267d4e14
 @cache
 def skeletons(
     level: int,  # 1 to 5
-) -> pd.DataFrame:  # a column per slot (`A.left`, `A.sign` with 1 for minus, ...) and per value (`A`, ...); don't modify
+) -> pd.DataFrame:  # columns `A.left`, `A.sign` (1: minus), ... and values `A`, ...; don't modify
     "Every problem of a level with its letters taken away; `attrs['acceptance']` is the share of all combinations."
     shape = _shape(level).shape
-    parts = [(f'{e.name}.{p}', t) for e in shape for p, t in zip(('left', 'sign', 'right'), e[1:])]
-    slots = {p: 2 if t == '±' else 10 for p, t in parts if t in ('d', '±')}
-    cols = dict(
-        zip(slots, np.indices(tuple(slots.values()), dtype=np.int8).reshape(len(slots), -1))
-    )
-    for e in shape[:: 1 if level == 2 else -1]:
-        a, b = cols[f'{e.name}.left'], cols.get(f'{e.name}.right', cols.get(e.right, 0))
-        cols[e.name] = np.where(cols.get(f'{e.name}.sign', 0), a - b, a + b)
-    ok = np.all([(cols[e.name] >= 0) & (cols[e.name] <= 9) for e in shape], axis=0)
-    out = pd.DataFrame({k: v[ok] for k, v in cols.items()})
-    out.attrs['acceptance'] = float(ok.mean())
-    return out
+    slots = _slots(shape)
+    grid = np.indices(tuple(slots.values()), dtype=np.int8).reshape(len(slots), -1)
+    columns = dict(zip(slots, grid, strict=True))
+    for e in shape if level == 2 else shape[::-1]:
+        left = columns[f'{e.name}.left']
+        right = columns.get(f'{e.name}.right', columns.get(e.right, 0))
+        columns[e.name] = np.where(columns.get(f'{e.name}.sign', 0), left - right, left + right)
+    digits = np.all([(columns[e.name] >= 0) & (columns[e.name] <= 9) for e in shape], axis=0)
+    table = pd.DataFrame({name: column[digits] for name, column in columns.items()})
+    table.attrs['acceptance'] = float(digits.mean())
+    return table
+
+
+def _slots(shape: Sequence[Equation]) -> dict[str, int]:
+    "How many things may stand at each free place of a level's equations."
+    choices = {'d': 10, '±': 2}
+    slots = {}
+    for e in shape:
+        for part in ('left', 'sign', 'right'):
+            term = getattr(e, part)
+            if term in choices:
+                slots[f'{e.name}.{part}'] = choices[term]
+    return slots
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #4630f127
 def level_stats() -> pd.DataFrame:  # one row per level and variable
     "What the levels' items are like before any model has seen them."
-
-    def row(k, v):
-        s = skeletons(k)
-        share = s[v].value_counts(normalize=True)
-        return dict(
-            level=k,
-            code=LEVELS[k].code,
-            acceptance=s.attrs['acceptance'],
-            skeletons=len(s),
-            variable=v,
-            asked=v == LEVELS[k].asked,
-            majority=int(share.idxmax()),
-            prior=float(share.max()),
-        )
-
-    return pd.DataFrame([row(k, e.name) for k, l in LEVELS.items() for e in l.shape])
+    rows = []
+    for number, level in LEVELS.items():
+        table = skeletons(number)
+        for e in level.shape:
+            share = table[e.name].value_counts(normalize=True)
+            rows.append(
+                dict(
+                    level=number,
+                    code=level.code,
+                    acceptance=table.attrs['acceptance'],
+                    skeletons=len(table),
+                    variable=e.name,
+                    asked=e.name == level.asked,
+                    majority=int(share.idxmax()),
+                    prior=float(share.max()),
+                )
+            )
+    return pd.DataFrame(rows)
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #4dfecee9
 def best_guess(
@@ -186,32 +243,35 @@ def best_guess(
     value: pd.Series,  # digits to guess
 ) -> float:  # accuracy, 0 to 1
     "Accuracy of guessing the commonest value among the rows that look the same."
-    key = seen.to_numpy(np.int64) @ 10 ** np.arange(seen.shape[1])
-    pair, n = np.unique(key * 10 + value.to_numpy(np.int64), return_counts=True)
-    return float(
-        np.maximum.reduceat(n, np.unique(pair // 10, return_index=True)[1]).sum() / len(value)
-    )
+    look = seen.to_numpy(np.int64) @ 10 ** np.arange(seen.shape[1])
+    pairs, counts = np.unique(look * 10 + value.to_numpy(np.int64), return_counts=True)
+    first_of_look = np.unique(pairs // 10, return_index=True)[1]
+    return float(np.maximum.reduceat(counts, first_of_look).sum() / len(value))
 
 
 def bayes_prefix(
     level: int,  # 1 to 5
-) -> (
-    pd.DataFrame
-):  # one row per piece of the problem's text and variable: `piece`, `variable`, `accuracy`
+) -> pd.DataFrame:  # one row per piece of the text and variable: `piece, variable, accuracy`
     "Accuracy of the best guess at each variable, once each piece of the problem has been read."
-    s, shape, rows, seen, at = skeletons(level), _shape(level).shape, [], [], 0
-    best = {e.name: best_guess(s[[]], s[e.name]) for e in shape}
+    table = skeletons(level)
+    shape = _shape(level).shape
+    seen = []
+    best = {e.name: best_guess(table[seen], table[e.name]) for e in shape}
+    after = []  # each piece: accuracy by variable
     for e in shape:
-        for part in ['name', 'equals', *('left', 'sign', 'right')[: 3 if e.sign else 1], 'stop']:
-            if f'{e.name}.{part}' in s:
-                seen.append(f'{e.name}.{part}')
-                best = {v: best_guess(s[seen], s[v]) for v in best}
-            rows += [dict(piece=at, variable=v, accuracy=a) for v, a in best.items()]
-            at += 1
-    return pd.DataFrame(
-        rows
-        + [dict(piece=at + i, variable=v, accuracy=a) for i in range(3) for v, a in best.items()]
-    )
+        terms = ('left', 'sign', 'right') if e.sign else ('left',)
+        for part in ('name', 'equals', *terms, 'stop'):
+            slot = f'{e.name}.{part}'
+            if slot in table:
+                seen.append(slot)
+                best = {name: best_guess(table[seen], table[name]) for name in best}
+            after.append(best)
+    after += [best] * 3  # the question: name, `=`, `?`
+    rows = []
+    for piece, accuracies in enumerate(after):
+        for name, accuracy in accuracies.items():
+            rows.append(dict(piece=piece, variable=name, accuracy=accuracy))
+    return pd.DataFrame(rows)
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #ede6ada1
 VARIABLE_LETTERS = tuple('abcdefghijklmnopqrstuvwxyz')
@@ -224,22 +284,18 @@ def problem_item(
     mark: str = '?',  # `'?'` asks for the chain, `'!'` for the answer alone
 ) -> dict:  # a row of a table of items
     "An item from its equations."
-    known = {t: known[t] for e in equations for t in e if t in known} if known else {}
-    values, passage = solve(equations, known), _text(equations)
+    known = _named_in(equations, known or {})
+    values = solve(equations, known)
+    passage = _text(equations)
     source = f'{passage} ; {asked} ={mark}'
-    worked = (
-        _text(_worked(equations, asked, known, known | values))
-        if mark == '?'
-        else str(values[asked])
-    )
-    role = {e.name: chr(65 + i) for i, e in enumerate(equations)}
-    group = ','.join(
-        ''.join([role[e.name], '=', *(role.get(t, t) for t in e[1:])]) for e in equations
-    )
-    terms = [t for e in equations for t in (e.left, e.right) if t.isdigit()]
+    if mark == '?':
+        worked = _text(_worked(equations, asked, known, known | values))
+    else:
+        worked = str(values[asked])
+    terms = [term for e in equations for term in (e.left, e.right)]
     return dict(
         id=source.replace(' ', ''),
-        group=f'{group};{role[asked]}',
+        group=_group(equations, asked),
         passage=passage,
         asked=asked,
         source=source,
@@ -247,10 +303,26 @@ def problem_item(
         answer=values[asked],
         variables=list(values),
         results=list(values.values()),
-        names=list(role),
-        operands=list(map(int, terms)),
+        names=[e.name for e in equations],
+        operands=[int(term) for term in terms if term.isdigit()],
         signs=[e.sign for e in equations if e.sign],
     )
+
+
+def _named_in(equations: Sequence[Equation], known: dict) -> dict:
+    "The known values that the equations name."
+    terms = {term for e in equations for term in e}
+    return {name: value for name, value in known.items() if name in terms}
+
+
+def _group(equations: Sequence[Equation], asked: str) -> str:
+    "The problem with its variables called A, B, C in the order of the text."
+    role = {e.name: chr(65 + i) for i, e in enumerate(equations)}
+    parts = []
+    for e in equations:
+        terms = ''.join(role.get(term, term) for term in e[1:])
+        parts.append(f'{role[e.name]}={terms}')
+    return f'{",".join(parts)};{role[asked]}'
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #03bfedab
 def draw_names(
@@ -265,10 +337,17 @@ def draw_names(
         raise SteerError(
             f'names are {list(names)[:8]}; give at least {k} different ones made of letters a to z'
         )
-    out = gen.integers(len(names), size=(n, k))
-    while len(bad := np.flatnonzero((np.diff(np.sort(out, 1), axis=1) == 0).any(1))):
-        out[bad] = gen.integers(len(names), size=(len(bad), k))
-    return np.array(list(names), dtype=object)[out]
+    drawn = gen.integers(len(names), size=(n, k))
+    repeats = _with_repeats(drawn)
+    while len(repeats):
+        drawn[repeats] = gen.integers(len(names), size=(len(repeats), k))
+        repeats = _with_repeats(drawn)
+    return np.array(list(names), dtype=object)[drawn]
+
+
+def _with_repeats(drawn: np.ndarray) -> np.ndarray:
+    "Rows in which a number occurs twice."
+    return np.flatnonzero((np.diff(np.sort(drawn, 1), axis=1) == 0).any(1))
 
 
 def level_equations(
@@ -277,18 +356,22 @@ def level_equations(
     names: np.ndarray,  # (n, variables) a name per variable, in the order of the text
 ) -> list[list[Equation]]:
     "The passages of skeletons whose variables have been given names."
-    s, shape = skeletons(level), _shape(level).shape
+    table = skeletons(level)
 
-    def column(e, part, t):
-        if part == 'name' or t.isupper():
-            return names[:, ord(t) - 65]
-        if not t:
+    def column(variable: str, part: str, term: str) -> Sequence[str]:
+        "What stands at one place of the passage, in every row."
+        if part == 'name' or term.isupper():
+            return names[:, ord(term) - 65]
+        if not term:
             return [''] * len(ids)
-        terms = np.array(['+', '-'] if t == '±' else list('0123456789'), dtype=object)
-        return terms[s[f'{e.name}.{part}'].to_numpy()[ids]]
+        terms = np.array(['+', '-'] if term == '±' else list('0123456789'), dtype=object)
+        return terms[table[f'{variable}.{part}'].to_numpy()[ids]]
 
-    eqs = [map(Equation, *(column(e, p, t) for p, t in zip(Equation._fields, e))) for e in shape]
-    return list(map(list, zip(*eqs)))
+    by_variable = []
+    for e in _shape(level).shape:
+        columns = [column(e.name, part, term) for part, term in e._asdict().items()]
+        by_variable.append([Equation(*terms) for terms in zip(*columns, strict=True)])
+    return [list(passage) for passage in zip(*by_variable, strict=True)]
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #789a2fd4
 def level_items(
@@ -307,17 +390,22 @@ def level_items(
         )
     if n < 1:
         raise SteerError(f'{n} items of level {level} were asked for; give at least 1')
-    gen, shape = rng('arithmetic', level, *key), _shape(level)
-    seen, rows = set(exclude), []
+    gen = rng('arithmetic', level, *key)
+    shape = _shape(level)
+    asked = ord(shape.asked) - 65
+    seen = set(exclude)
+    rows = []
     for _ in range(20):
         ids = gen.choice(pool, size=n)
-        who = draw_names(gen, n, len(shape.shape), names)
-        for k, e, w in zip(ids, level_equations(level, ids, who), who):
-            row = problem_item(e, w[ord(shape.asked) - 65])
-            if row['id'] in seen or len(rows) == n:
-                continue
-            seen.add(row['id'])
-            rows.append(dict(level=level, skeleton=int(k)) | row)
+        drawn = draw_names(gen, n, len(shape.shape), names)
+        passages = level_equations(level, ids, drawn)
+        for skeleton, equations, own_names in zip(ids, passages, drawn, strict=True):
+            if len(rows) == n:
+                break
+            row = problem_item(equations, own_names[asked])
+            if row['id'] not in seen:
+                seen.add(row['id'])
+                rows.append(dict(level=level, skeleton=int(skeleton)) | row)
         if len(rows) == n:
             return pd.DataFrame(rows)
     raise SteerError(
@@ -327,23 +415,23 @@ def level_items(
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #35c500c8
 def sums_of(
     level: int,  # 1 to 5
-) -> (
-    pd.DataFrame
-):  # a row per skeleton, a column per variable: sign*100 + left*10 + right, or -1 without a sign
+) -> pd.DataFrame:  # skeletons by variables: sign*100 + left*10 + right, or -1 without a sign
     "The single sum behind each variable, with values in the place of names."
-    s = skeletons(level)
-
-    def code(e):
-        if not e.sign:
-            return np.full(len(s), -1)
-        right = s[f'{e.name}.right'] if e.right == 'd' else s[e.right]
-        return s[f'{e.name}.sign'].astype(int) * 100 + s[f'{e.name}.left'].astype(int) * 10 + right
-
-    return pd.DataFrame({e.name: code(e) for e in _shape(level).shape})
+    table = skeletons(level)
+    codes = {}
+    for e in _shape(level).shape:
+        codes[e.name] = np.full(len(table), -1)
+        if e.sign:
+            right = table[f'{e.name}.right'] if e.right == 'd' else table[e.right]
+            sign, left = (table[f'{e.name}.{part}'].astype(int) for part in ('sign', 'left'))
+            codes[e.name] = sign * 100 + left * 10 + right
+    return pd.DataFrame(codes)
 
 
 def _sum_code(text: str) -> int:
-    return '+-'.index(text[1]) * 100 + int(text[0]) * 10 + int(text[2])
+    "The number that stands for a sum such as 7-5."
+    left, sign, right = text
+    return '+-'.index(sign) * 100 + int(left) * 10 + int(right)
 
 
 def held_sums(
@@ -351,17 +439,22 @@ def held_sums(
     seed: int = 0,  # same seed, same sums
 ) -> list[str]:  # such as `'7-5'`
     "Single sums to hold out, such that each digit still occurs with each sign on each side."
-    s = skeletons(2)[['A.sign', 'A.left', 'A.right', 'A']].drop_duplicates()
-    sign, left, right, value = s.astype(int).to_numpy().T
-    n_left, n_right = (np.bincount(sign * 10 + x, minlength=20) for x in (left, right))
-    quota, out = np.full(10, round(11 * share)), []
-    for i in rng('held sums', seed).permutation(len(s)):
-        l, r = sign[i] * 10 + left[i], sign[i] * 10 + right[i]
-        if not quota[value[i]] or n_left[l] < 2 or n_right[r] < 2:
-            continue
-        quota[value[i]], n_left[l], n_right[r] = quota[value[i]] - 1, n_left[l] - 1, n_right[r] - 1
-        out.append(f'{left[i]}{"+-"[sign[i]]}{right[i]}')
-    return sorted(out)
+    sums = skeletons(2)[['A.sign', 'A.left', 'A.right', 'A']].drop_duplicates()
+    sign, left, right, value = sums.astype(int).to_numpy().T
+    on_left = sign * 10 + left
+    on_right = sign * 10 + right
+    left_uses = np.bincount(on_left, minlength=20)
+    right_uses = np.bincount(on_right, minlength=20)
+    quota = np.full(10, round(11 * share))
+    held = []
+    for i in rng('held sums', seed).permutation(len(sums)):
+        spare = left_uses[on_left[i]] >= 2 and right_uses[on_right[i]] >= 2
+        if quota[value[i]] and spare:
+            quota[value[i]] -= 1
+            left_uses[on_left[i]] -= 1
+            right_uses[on_right[i]] -= 1
+            held.append(f'{left[i]}{"+-"[sign[i]]}{right[i]}')
+    return sorted(held)
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #d22a8da6
 HOLD = ('none', 'skeletons', 'operands')
@@ -370,7 +463,7 @@ HOLD = ('none', 'skeletons', 'operands')
 def hold_out(
     level: int,  # 1 to 5
     by: str = 'skeletons',  # one of `HOLD`
-    share: float = 0.2,  # of the skeletons, or of the single sums, as nearly as equal shares of each value allow
+    share: float = 0.2,  # of the skeletons or single sums, as nearly as equal shares per value allow
     seed: int = 0,  # same seed, same skeletons
 ) -> np.ndarray:  # (skeletons,) True where held out of training
     "Which skeletons of a level training may not see."
@@ -378,17 +471,18 @@ def hold_out(
         raise suggest(by, HOLD, 'way to hold out')
     if not 0 <= share < 1:
         raise SteerError(f'share is {share}; give the part to hold out, 0 to below 1')
-    n = len(skeletons(level))
+    table = skeletons(level)
     if by == 'none':
-        return np.zeros(n, bool)
+        return np.zeros(len(table), bool)
     if by == 'operands':
-        return np.isin(sums_of(level), [_sum_code(t) for t in held_sums(share, seed)]).any(1)
-    s, order = skeletons(level), pd.Series(rng('held skeletons', level, seed).random(n))
-    for strata in ([e.name for e in _shape(level).shape], [_shape(level).asked]):
-        group = order.groupby([s[v] for v in strata])
-        if group.size().min() * share >= 1:
-            break
-    return (group.rank() <= (group.transform('size') * share).round()).to_numpy()
+        held = [_sum_code(text) for text in held_sums(share, seed)]
+        return np.isin(sums_of(level), held).any(1)
+    shape = _shape(level)
+    order = pd.Series(rng('held skeletons', level, seed).random(len(table)))
+    strata = order.groupby([table[e.name] for e in shape.shape])
+    if strata.size().min() * share < 1:  # too few to hold some of each out: only the answer's
+        strata = order.groupby(table[shape.asked])
+    return (strata.rank() <= (strata.transform('size') * share).round()).to_numpy()
 
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #95bc2576
 SIZES = dict(train=100, valid=2000, test=2000, probing_train=10_000)
@@ -403,15 +497,19 @@ def arithmetic_splits(
     names: Sequence[str] = VARIABLE_LETTERS,  # to draw from
 ) -> pd.DataFrame:  # items with a column `split`
     "The splits of a level, in one table."
-    mask, parts, seen = hold_out(level, hold, share, seed), [], []
+    held = hold_out(level, hold, share, seed)
+    parts = []
+    seen = []
     for name, n in sizes.items():
-        among = None if hold == 'none' else mask if name == 'test' else ~mask
-        df = level_items(level, n, name, seed, names=names, among=among, exclude=seen)
-        seen += df.id.tolist()
-        parts.append(df.assign(split=name))
-    out = pd.concat(parts, ignore_index=True)
-    out.attrs = dict(level=level, seed=seed, hold=hold, share=share if hold != 'none' else 0.0)
-    return out
+        among = None
+        if hold != 'none':
+            among = held if name == 'test' else ~held
+        items = level_items(level, n, name, seed, names=names, among=among, exclude=seen)
+        seen += items.id.tolist()
+        parts.append(items.assign(split=name))
+    table = pd.concat(parts, ignore_index=True)
+    table.attrs = dict(level=level, seed=seed, hold=hold, share=share if hold != 'none' else 0.0)
+    return table
 
 
 def overlap(
@@ -419,7 +517,8 @@ def overlap(
     test: pd.DataFrame,  # items of the same level
 ) -> dict:  # share of test items whose text, skeleton, or every single sum occurs in training
     "What test items have in common with training items."
-    if (levels := set(train.level) | set(test.level)) - set(LEVELS) or len(levels) != 1:
+    levels = set(train.level) | set(test.level)
+    if len(levels) != 1 or not levels <= set(LEVELS):
         raise SteerError(
             f'overlap compares items of one level, 1 to 5; these have {sorted(levels)}'
         )
@@ -449,7 +548,7 @@ def few_shot_context(
     demos: pd.DataFrame,  # items
 ) -> str:  # ends in a newline, unless empty
     "Worked items, one per line."
-    return ''.join(f'{s}{t}\n' for s, t in zip(demos.source, demos.target))
+    return ''.join(f'{demo.source}{demo.target}\n' for demo in demos.itertuples())
 
 
 def direct(
@@ -466,50 +565,58 @@ def general_problems(
     names: Sequence[str] = VARIABLE_LETTERS,  # to draw from
 ) -> pd.DataFrame:  # items of level 0, without skeleton
     "Random problems of all forms, for mixed demonstrations."
-    gen, rows = rng('general problems', seed), {}
-    digit = lambda: str(gen.integers(10))
+    gen = rng('general problems', seed)
+    rows = {}  # by id
     while len(rows) < n:
-        who, eqs = draw_names(gen, 1, equations, names)[0], []
-        for i, name in enumerate(who):
-            form = gen.choice(4, p=(0.1, 0.4, 0.4, 0.1) if i else (0.2, 0.8, 0, 0))
-            old = str(who[gen.integers(i)]) if i else ''
-            sign = '+-'[gen.integers(2)]
-            eqs.append(
-                Equation(
-                    name,
-                    *[(digit(),), (digit(), sign, digit()), (digit(), sign, old), (old,)][form],
-                )
-            )
-        eqs = [eqs[i] for i in gen.permutation(equations)]
+        drawn = draw_names(gen, 1, equations, names)[0]
+        passage = [_random_equation(gen, drawn, i) for i in range(equations)]
+        passage = [passage[i] for i in gen.permutation(equations)]
         try:
-            row = problem_item(eqs, str(gen.choice(who)))
+            row = problem_item(passage, str(gen.choice(drawn)))
         except SteerError:
             continue  # a value that is no digit
         rows[row['id']] = dict(level=0, skeleton=-1) | row
     return pd.DataFrame(list(rows.values()))
 
+
+def _random_equation(gen: np.random.Generator, names: np.ndarray, i: int) -> Equation:
+    "An equation for the name number `i`, which may use the names before it."
+    form = gen.choice(4, p=(0.1, 0.4, 0.4, 0.1) if i else (0.2, 0.8, 0, 0))
+    earlier = str(names[gen.integers(i)]) if i else ''
+    sign = '+-'[gen.integers(2)]
+    a, b, c, d = (str(gen.integers(10)) for _ in range(4))
+    terms = [(a,), (b, sign, c), (d, sign, earlier), (earlier,)]
+    return Equation(names[i], *terms[form])
+
 # %% ../../../nbs/data/arithmetic/00_problems.ipynb #9404f358
 def _score(item: dict, text: str) -> dict:
-    line, gold = re.sub(r'[^\S\n]', '', text).split('\n')[0], item['target'].replace(' ', '')
-    out = dict(id=item['id'], failure='', exact=line == gold, final=False, pick=-1, wrong_at=-1)
+    line = re.sub(r'[^\S\n]', '', text).split('\n')[0]
+    gold = item['target'].replace(' ', '')
+    score = dict(id=item['id'], failure='', exact=line == gold, final=False, pick=-1, wrong_at=-1)
     if not line:
-        return out | dict(failure='empty', wrong_at=0)
-    got, want = line.split(','), gold.split(',')
+        return score | dict(failure='empty', wrong_at=0)
+    got = line.split(',')
+    score['wrong_at'] = _first_difference(got, gold.split(','))
     chain = '=' in gold
-    bad = next(
-        (s for s in got if not (_EQUATION.fullmatch(s) if chain else re.fullmatch(r'\d', s))), None
-    )
-    differ = next(
-        (i for i in range(max(len(got), len(want))) if got[i : i + 1] != want[i : i + 1]), -1
-    )
-    out['wrong_at'], form = differ, 'an equation' if chain else 'a digit'
-    if bad is not None:
-        return out | dict(failure=f'not {form}: {bad[:20]}')
+    form = _EQUATION if chain else re.compile(r'\d')
+    for step in got:
+        if not form.fullmatch(step):
+            what = 'an equation' if chain else 'a digit'
+            return score | dict(failure=f'not {what}: {step[:20]}')
     name, _, value = got[-1].rpartition('=')
     if not value.isdigit():
-        return out | dict(failure=f'ends without a value: {got[-1]}')
-    right = int(value) == item['answer'] and name == (item['asked'] if chain else '')
-    return out | dict(pick=int(value), final=right)
+        return score | dict(failure=f'ends without a value: {got[-1]}')
+    right_name = item['asked'] if chain else ''
+    right = int(value) == item['answer'] and name == right_name
+    return score | dict(pick=int(value), final=right)
+
+
+def _first_difference(got: list[str], want: list[str]) -> int:
+    "The first place where two lists differ, -1 where they don't."
+    for i, (a, b) in enumerate(zip_longest(got, want)):
+        if a != b:
+            return i
+    return -1
 
 
 def score_texts(
@@ -519,4 +626,5 @@ def score_texts(
     "Exact chain and final answer, with what could not be read apart."
     if len(items) != len(texts):
         raise SteerError(f'{len(texts)} texts for {len(items)} items; give one per item')
-    return pd.DataFrame([_score(r, t) for r, t in zip(items.to_dict('records'), texts)])
+    rows = zip(items.to_dict('records'), texts, strict=True)
+    return pd.DataFrame([_score(item, text) for item, text in rows])

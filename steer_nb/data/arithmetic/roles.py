@@ -8,6 +8,7 @@ __all__ = ['labels', 'layout', 'Aligned', 'align', 'positions']
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #97fb8673
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #1bb1e6f2
 import numpy as np
@@ -18,136 +19,163 @@ from ...core import SteerError, suggest
 from .problems import Equation, parse_equations, parse_problem
 
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #d4807d2e
-def _needs(name: str, by: dict, known: dict) -> list[str]:
-    "A name and all that its value is computed from."
-    out, todo = [], [name]
-    while todo:
-        out.append(todo.pop())
-        if out[-1] in by and out[-1] not in known:
-            todo += [t for t in by[out[-1]][1:] if t.isalpha()]
-    return out
-
-
-def _ends(equations: list[Equation], known: dict) -> dict:  # name -> piece
-    "Where the text about each name itself is complete: the end of its equation, or its first mention if it is known."
-    out, at = {}, 0
-    for e in equations:
-        for j, t in zip((0, 2, 3, 4), e):
-            if t in known:
-                out.setdefault(t, at + j)
-        out.setdefault(e.name, at + (4 if e.sign else 2))
-        at += 6 if e.sign else 4
-    return out
-
-
-def _written(item: dict, at: int) -> dict:  # name -> piece
-    "Where the target first states each name's value; `at` is the target's first piece."
-    if '=' not in item['target']:
-        return {item['asked']: at}
-    out = {}
-    for e in parse_equations(item['target']):
-        if e.left.isdigit() and not e.sign:
-            out.setdefault(e.name, at + 2)
-        at += 6 if e.sign else 4
-    return out
-
-# %% ../../../nbs/data/arithmetic/01_roles.ipynb #13e325f1
 def labels(
     items: pd.DataFrame,  # one row per item
     known: dict | None = None,  # name -> value: names that need no computing
-) -> (
-    pd.DataFrame
-):  # `variable` is its place in the text (A, B, C), `order` its place in the order of evaluation
+) -> pd.DataFrame:  # `variable`: place in the text (A, B, C); `order`: place in the evaluation
     "What there is to know about each variable of each item."
-    rows, known = [], known or {}
+    known = known or {}
+    rows = []
     for item in items.to_dict('records'):
-        eqs, asked = parse_problem(item['source'])
-        by, ends = {e.name: e for e in eqs}, _ends(eqs, known)
-        values = known | dict(zip(item['variables'], item['results']))
-        written = _written(item, sum(6 if e.sign else 4 for e in eqs) + 3)
-        for order, v in enumerate(item['variables']):
-            need, e = _needs(v, by, known), by[v]
-            parts = [by[u] for u in need if u in by and u not in known]
-            steps = sum(bool(p.sign) for p in parts)
-            rows.append(
-                dict(
-                    id=item['id'],
-                    level=item['level'],
-                    variable=chr(65 + eqs.index(e)),
-                    name=v,
-                    order=order,
-                    value=values[v],
-                    asked=v == asked,
-                    needed=v in _needs(asked, by, known),
-                    steps=steps,
-                    kind='memorised' if v in known else 'computed' if steps else 'given',
-                    determined=max(ends[u] for u in need),
-                    written=written.get(v, -1),
-                    operands=[int(t) for p in parts for t in p[1:] if t.isdigit()],
-                    signs=[p.sign for p in parts if p.sign],
-                    combo=''.join(str(values.get(t, t)) for t in e[1:])
-                    if e.sign and v not in known
-                    else '',
-                )
-            )
+        rows += _item_labels(item, known)
     return pd.DataFrame(rows)
+
+
+def _item_labels(item: dict, known: dict) -> list[dict]:
+    "A row for each variable of an item, in order of evaluation."
+    equations, asked = parse_problem(item['source'])
+    by_name = {e.name: e for e in equations}
+    ends = _ends(equations, known)
+    written = _written(item, start=sum(map(_n_pieces, equations)) + 3)
+    values = known | dict(zip(item['variables'], item['results'], strict=True))
+    asked_needs = _needs(asked, by_name, known)
+    rows = []
+    for order, name in enumerate(item['variables']):
+        needs = _needs(name, by_name, known)
+        used = [by_name[other] for other in needs if other in by_name and other not in known]
+        steps = sum(bool(e.sign) for e in used)
+        rows.append(
+            dict(
+                id=item['id'],
+                level=item['level'],
+                variable=chr(65 + equations.index(by_name[name])),
+                name=name,
+                order=order,
+                value=values[name],
+                asked=name == asked,
+                needed=name in asked_needs,
+                steps=steps,
+                kind=_kind(name, steps, known),
+                determined=max(ends[other] for other in needs),
+                written=written.get(name, -1),
+                operands=[int(term) for e in used for term in e[1:] if term.isdigit()],
+                signs=[e.sign for e in used if e.sign],
+                combo=_combo(by_name[name], values, known),
+            )
+        )
+    return rows
+
+
+def _kind(name: str, steps: int, known: dict) -> str:
+    if name in known:
+        return 'memorised'
+    return 'computed' if steps else 'given'
+
+
+def _combo(equation: Equation, values: dict, known: dict) -> str:
+    "The equation's own sum with values in the place of names, such as '5+2'."
+    if not equation.sign or equation.name in known:
+        return ''
+    return ''.join(str(values.get(term, term)) for term in equation[1:])
+
+# %% ../../../nbs/data/arithmetic/01_roles.ipynb #13e325f1
+def _needs(name: str, by_name: dict[str, Equation], known: dict) -> list[str]:
+    "A name and all that its value is computed from."
+    needs = []
+    todo = [name]
+    while todo:
+        name = todo.pop()
+        needs.append(name)
+        if name in by_name and name not in known:
+            todo += [term for term in by_name[name][1:] if term.isalpha()]
+    return needs
+
+
+def _n_pieces(equation: Equation) -> int:
+    "Pieces of text of an equation, with the stop after it."
+    return 6 if equation.sign else 4
+
+
+def _ends(equations: list[Equation], known: dict) -> dict[str, int]:  # name -> piece
+    "Where the text about each name itself is complete: the end of its equation, or its first mention if it is known."
+    ends = {}
+    start = 0
+    for e in equations:
+        for piece, term in zip((0, 2, 3, 4), e, strict=True):
+            if term in known:
+                ends.setdefault(term, start + piece)
+        ends.setdefault(e.name, start + _n_pieces(e) - 2)
+        start += _n_pieces(e)
+    return ends
+
+
+def _written(item: dict, start: int) -> dict[str, int]:  # name -> piece
+    "Where the target first states each name's value; `start` is the target's first piece."
+    if '=' not in item['target']:
+        return {item['asked']: start}
+    written = {}
+    for e in parse_equations(item['target']):
+        if e.left.isdigit() and not e.sign:
+            written.setdefault(e.name, start + 2)
+        start += _n_pieces(e)
+    return written
 
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #7943fd03
 _PIECE = re.compile(r'[A-Za-z]+|\d|[^\s\w]')
 
 
-def _equation_roles(part: list[str]) -> list[str]:
-    body = [r for r, _ in zip(('left', 'sign', 'right'), [t for t in part[2:] if t not in ',;'])]
-    if len(body) == 1 and part[2].isdigit():
-        body = ['value']
-    return ['name', 'equals', *body, *['stop'] * (part[-1] in ',;')]
-
-
 def layout(
     source: str,  # of an item
     target: str = '',  # of the same item; may be empty
-) -> pd.DataFrame:  # one row per piece: `piece`, `text`, `start`, `end` (characters of source + target), `part`, ...
+) -> pd.DataFrame:  # a row per piece: `piece, text, start, end` (in source + target), roles
     "The pieces of an item's text and the role of each."
     found = list(_PIECE.finditer(source + target))
-    text = [m[0] for m in found]
-    cut, q, parts = text.index(';') + 1, text.index(';') + 4, [[]]
-    for t in text[:cut] + [None] + text[q:]:
-        if t:
-            parts[-1].append(t)
-        if t in (',', ';'):
-            parts.append([])
-    names = {p[0]: chr(65 + i) for i, p in enumerate(parts) if i < text[:cut].count(',') + 1}
-    n, rows = (
-        len(names),
-        [('query', -1, r, names.get(text[cut], '?')) for r in ('name', 'equals', 'mark')],
-    )
-    before = [
-        ('input', i - n - 1, r, names[p[0]])
-        for i, p in enumerate(parts[:n])
-        for r in _equation_roles(p)
-    ]
-    chain = [p for p in parts[n:] if p]
-    after = (
-        [
-            ('chain', i, r, names.get(p[0], '?'))
-            for i, p in enumerate(chain)
-            for r in _equation_roles(p)
-        ]
-        if chain and '=' in chain[0]
-        else [('answer', 0, 'value', names.get(text[cut], '?'))] * len(text[q:])
-    )
-    out = pd.DataFrame(before + rows + after, columns=['part', 'equation', 'role', 'variable'])
+    text = [match[0] for match in found]
+    query = text.index(';') + 1  # name, `=` and mark follow
+    asked = text[query]
+    passage = _by_equation(text[:query])
+    written = _by_equation(text[query + 3 :])
+    names = {part[0]: chr(65 + i) for i, part in enumerate(passage)}
+    roles = []
+    for i, part in enumerate(passage):
+        roles += [('input', i - len(passage) - 1, role, names[part[0]]) for role in _roles(part)]
+    asked_variable = names.get(asked, '?')
+    roles += [('query', -1, role, asked_variable) for role in ('name', 'equals', 'mark')]
+    if written and '=' in written[0]:
+        for i, part in enumerate(written):
+            roles += [('chain', i, role, names.get(part[0], '?')) for role in _roles(part)]
+    else:
+        roles += [('answer', 0, 'value', asked_variable)] * len(text[query + 3 :])
     where = dict(
         piece=range(len(text)),
         text=text,
-        start=[m.start() for m in found],
-        end=[m.end() for m in found],
+        start=[match.start() for match in found],
+        end=[match.end() for match in found],
     )
-    return (
-        pd.DataFrame(where)
-        .join(out)
-        .assign(mention=[names.get(t, '?') if t.isalpha() else '' for t in text])
-    )
+    table = pd.DataFrame(roles, columns=['part', 'equation', 'role', 'variable'])
+    mention = [names.get(piece, '?') if piece.isalpha() else '' for piece in text]
+    return pd.DataFrame(where).join(table).assign(mention=mention)
+
+
+def _by_equation(pieces: list[str]) -> list[list[str]]:
+    "Pieces of text cut after each stop."
+    parts = [[]]
+    for piece in pieces:
+        parts[-1].append(piece)
+        if piece in ',;':
+            parts.append([])
+    return [part for part in parts if part]
+
+
+def _roles(part: list[str]) -> list[str]:
+    "The roles of an equation's pieces."
+    body = [piece for piece in part[2:] if piece not in ',;']
+    roles = ['left', 'sign', 'right'][: len(body)]
+    if len(body) == 1 and body[0].isdigit():
+        roles = ['value']
+    if part[-1] in ',;':
+        roles.append('stop')
+    return ['name', 'equals', *roles]
 
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #06162cc3
 @dataclass
@@ -155,9 +183,7 @@ class Aligned:
     "Items as tokens, every position with one role."
 
     ids: np.ndarray  # (items, positions)
-    roles: (
-        pd.DataFrame
-    )  # one row per position: `position`, `token` (of the first item), `layout`'s columns, `last`
+    roles: pd.DataFrame  # a row per position: `position`, `token` (first item), as `layout`, `last`
     context: list  # ids of the demonstrations, to be put before each row
 
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #bfe86022
@@ -165,27 +191,39 @@ class _Shape:
     "The pieces of texts that have the same pattern of names, digits and signs."
 
     def __init__(self, source: str, target: str):
-        self.pieces = lay = layout(source, target)
-        self.roles = tuple(zip(lay.part, lay.equation, lay.role, lay.variable, lay.mention))
-        at = np.arange(len(source + target) + 1)
-        self.next = np.minimum(np.searchsorted(lay.end.to_numpy(), at, side='right'), len(lay) - 1)
-        self.prev = np.searchsorted(lay.start.to_numpy(), at, side='right') - 1
+        self.pieces = layout(source, target)
+        columns = ['part', 'equation', 'role', 'variable', 'mention']
+        self.roles = self.pieces[columns].to_numpy().tolist()
+        characters = np.arange(len(source + target) + 1)
+        starts = self.pieces.start.to_numpy()
+        ends = self.pieces.end.to_numpy()
+        following = np.searchsorted(ends, characters, side='right')
+        self.next = np.minimum(following, len(self.pieces) - 1)  # the piece at or after a character
+        self.prev = np.searchsorted(starts, characters, side='right') - 1  # at or before it
 
-    def pieces_of(
-        self, spans: list
-    ) -> np.ndarray:  # (tokens, 2) first and last piece; a space goes with what follows
-        a, b = np.asarray(spans).T
-        first = self.next[a]
-        return np.stack([first, np.maximum(first, self.prev[np.maximum(b - 1, a)])], 1)
+    def pieces_of(self, spans: list) -> np.ndarray:  # (tokens, 2) first and last piece
+        "The pieces that tokens cover; a space goes with what follows."
+        start, end = np.asarray(spans).T
+        first = self.next[start]
+        last = self.prev[np.maximum(end - 1, start)]
+        return np.stack([first, np.maximum(first, last)], 1)
+
+
+class _Placed(NamedTuple):
+    "An item's tokens on its pieces."
+
+    id: str  # of the item
+    shape: _Shape
+    pieces: np.ndarray  # (tokens, 2) first and last piece of each token
 
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #a7e134b3
-_KINDS = str.maketrans({d: '0' for d in '123456789'} | {'-': '+'})
+_KINDS = str.maketrans('123456789-', '000000000+')
 
 
 def _pattern(text: str) -> tuple:
     "Equal for texts that differ only in which names, digits and signs they use, not in where names recur or in length."
     seen = {}
-    names = tuple(seen.setdefault(t, len(seen)) for t in re.findall('[A-Za-z]+', text))
+    names = tuple(seen.setdefault(name, len(seen)) for name in re.findall('[A-Za-z]+', text))
     return re.sub('[A-Za-z]', 'a', text.translate(_KINDS)), names
 
 
@@ -209,57 +247,72 @@ def align(
         )
     if not len(items):
         raise SteerError('there are no items to align')
-    encode = lambda texts: tok(texts, add_special_tokens=False, return_offsets_mapping=True)
-    tail = context[context.rfind('\n', 0, -1) + 1 :]
-    lead, n = encode([tail])['input_ids'][0] if tail else [], len(tail)
-    texts = [s + t for s, t in zip(items.source, items.target)]
-    got, shapes, ids, first = encode([tail + t for t in texts]), {}, [], None
-    for id, s, t, x, spans in zip(
-        items.id, items.source, items.target, got['input_ids'], got['offset_mapping']
+    tail = context[context.rfind('\n', 0, -1) + 1 :]  # its last line is enough to see a join
+    lead = _encode(tok, [tail])['input_ids'][0] if tail else []
+    texts = (items.source + items.target).tolist()
+    encoded = _encode(tok, [tail + text for text in texts])
+    shapes = {}  # by pattern
+    ids = []
+    first = None
+    for row, tokens, spans in zip(
+        items.itertuples(), encoded['input_ids'], encoded['offset_mapping'], strict=True
     ):
-        if x[: len(lead)] != lead:
-            raise _misfit(tok, id, 'its first token is joined with the end of the context')
-        key = _pattern(s + t)
-        shape = shapes[key] if key in shapes else shapes.setdefault(key, _Shape(s, t))
-        at = shape.pieces_of([(a - n, b - n) for a, b in spans[len(lead) :]])
+        if tokens[: len(lead)] != lead:
+            raise _misfit(tok, row.id, 'its first token is joined with the end of the context')
+        key = _pattern(row.source + row.target)
+        if key not in shapes:
+            shapes[key] = _Shape(row.source, row.target)
+        own_spans = [(a - len(tail), b - len(tail)) for a, b in spans[len(lead) :]]
+        placed = _Placed(row.id, shapes[key], shapes[key].pieces_of(own_spans))
         if first is None:
-            first = (id, shape, at, _check_pieces(tok, id, shape, at))
-        _same(tok, first, id, shape, at)
-        if tok.unk_token_id is not None and tok.unk_token_id in x:
-            raise _misfit(tok, id, 'it holds a symbol that the tokenizer lacks')
-        ids.append(x[len(lead) :])
-    whole = encode([context])['input_ids'][0] if context else []
-    for id, t, x in list(zip(items.id, texts, ids))[:16]:
-        if encode([context + t])['input_ids'][0] != whole + x:
+            first = placed
+            _check_pieces(tok, placed)
+        _check_same(tok, first, placed)
+        if tok.unk_token_id is not None and tok.unk_token_id in tokens:
+            raise _misfit(tok, row.id, 'it holds a symbol that the tokenizer lacks')
+        ids.append(tokens[len(lead) :])
+    whole = _encode(tok, [context])['input_ids'][0] if context else []
+    for id, text, own in list(zip(items.id, texts, ids, strict=True))[:16]:
+        if _encode(tok, [context + text])['input_ids'][0] != whole + own:
             raise _misfit(tok, id, 'context and item are tokenised otherwise apart')
-    return Aligned(np.array(ids), _token_roles(tok, ids[0], first[1], first[2]), list(whole))
+    return Aligned(np.array(ids), _token_roles(tok, ids[0], first), list(whole))
+
+
+def _encode(tok, texts: list[str]) -> dict:
+    return tok(texts, add_special_tokens=False, return_offsets_mapping=True)
 
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #d84476a8
-def _check_pieces(tok, id: str, shape: _Shape, at: np.ndarray):
-    for a, b in at:
-        inside = shape.pieces[a : b + 1]
+def _check_pieces(tok, placed: _Placed):
+    for first, last in placed.pieces:
+        inside = placed.shape.pieces[first : last + 1]
         if len(inside) > 1 and set(inside.part) != {'query'}:
-            raise _misfit(tok, id, f'one token holds {" ".join(inside.text)!r}')
+            raise _misfit(tok, placed.id, f'one token holds {" ".join(inside.text)!r}')
 
 
-def _same(tok, first: tuple, id: str, shape: _Shape, at: np.ndarray):
-    other, like, pieces, _ = first
-    if len(at) != len(pieces):
-        raise _misfit(tok, id, f'{len(at)} tokens, but {other!r} has {len(pieces)}')
-    if shape.roles != like.roles:
-        raise _misfit(tok, id, f'its pieces have other roles than those of {other!r}')
-    if (at != pieces).any():
-        k = int((at != pieces).any(1).argmax())
-        here, there = shape.pieces.text[at[k, 0]], like.pieces.text[pieces[k, 0]]
-        raise _misfit(tok, id, f'token {k} is part of {here!r}, in {other!r} of {there!r}')
+def _check_same(tok, first: _Placed, placed: _Placed):
+    "Refuse an item whose tokens play other parts than those of the first."
+    n, n_first = len(placed.pieces), len(first.pieces)
+    if n != n_first:
+        raise _misfit(tok, placed.id, f'{n} tokens, but {first.id!r} has {n_first}')
+    if placed.shape.roles != first.shape.roles:
+        raise _misfit(tok, placed.id, f'its pieces have other roles than those of {first.id!r}')
+    differs = (placed.pieces != first.pieces).any(1)
+    if differs.any():
+        k = int(differs.argmax())
+        here = placed.shape.pieces.text[placed.pieces[k, 0]]
+        there = first.shape.pieces.text[first.pieces[k, 0]]
+        raise _misfit(
+            tok, placed.id, f'token {k} is part of {here!r}, in {first.id!r} of {there!r}'
+        )
 
 
-def _token_roles(tok, ids: list, shape: _Shape, at: np.ndarray) -> pd.DataFrame:
-    piece = at[:, 1]
+def _token_roles(tok, ids: list, placed: _Placed) -> pd.DataFrame:
+    piece = placed.pieces[:, 1]
     last = np.r_[piece[1:] != piece[:-1], True]
-    out = shape.pieces.iloc[piece].reset_index(drop=True).drop(columns=['start', 'end', 'text'])
+    roles = placed.shape.pieces.iloc[piece].reset_index(drop=True)
     tokens = dict(position=range(len(ids)), token=tok.convert_ids_to_tokens(ids))
-    return pd.DataFrame(tokens).join(out).assign(last=last)
+    roles = pd.DataFrame(tokens).join(roles.drop(columns=['start', 'end', 'text']))
+    return roles.assign(last=last)
 
 # %% ../../../nbs/data/arithmetic/01_roles.ipynb #505ae267
 def positions(
@@ -268,14 +321,13 @@ def positions(
     **what,  # column=value, e.g. `equation=-2, role='right'`, or a list of values
 ) -> list[int]:  # never empty
     "Positions by role."
-    for k in what:
-        if k not in roles:
-            raise suggest(k, roles.columns, 'column of the token roles')
     keep = roles['last'] if last else np.ones(len(roles), bool)
-    for k, v in what.items():
-        keep = keep & roles[k].isin(v if isinstance(v, (list, tuple, set)) else [v])
+    for column, value in what.items():
+        if column not in roles:
+            raise suggest(column, roles.columns, 'column of the token roles')
+        values = value if isinstance(value, (list, tuple, set)) else [value]
+        keep = keep & roles[column].isin(values)
     if not keep.any():
-        raise SteerError(
-            f'no token has {what}; ' + ', '.join(f'{k}: {roles[k].unique().tolist()}' for k in what)
-        )
+        there = ', '.join(f'{column}: {roles[column].unique().tolist()}' for column in what)
+        raise SteerError(f'no token has {what}; {there}')
     return roles.position[keep].tolist()

@@ -8,27 +8,28 @@ __all__ = ['ProbeMap', 'probe_map', 'transfer_map']
 # %% ../../../nbs/methods/probing/01_maps.ipynb #1422e5d6
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 # %% ../../../nbs/methods/probing/01_maps.ipynb #a94ef123
 import numpy as np
 import pandas as pd
 import torch
-from fastcore.basics import patch
 from torch import Tensor
 
 # %% ../../../nbs/methods/probing/01_maps.ipynb #84ef462f
 from ...core import SteerError, progress, rng, suggest
 from steer_nb.methods.probing.discriminant import (
     SHRINKAGES,
+    CellFit,
     CellMoments,
     choose_shrinkage,
+    discriminants,
     fit_cell,
     group_folds,
     one_hot_labels,
 )
-from .discriminant import discriminants
 
-# %% ../../../nbs/methods/probing/01_maps.ipynb #e4f0fa34
+# %% ../../../nbs/methods/probing/01_maps.ipynb #2af962b8
 @dataclass
 class ProbeMap:
     "Predictions of the test items by probes at every cell."
@@ -44,77 +45,26 @@ class ProbeMap:
     null_mean: dict  # set -> (cells,) mean accuracy over permutations
 
     @property
-    def right(self) -> np.ndarray:
+    def right(self) -> np.ndarray:  # (sets, cells, test items)
         return self.predicted == self.labels[:, None]
 
     @property
-    def accuracy(self) -> np.ndarray:
+    def accuracy(self) -> np.ndarray:  # (sets, cells)
         return self.right.mean(-1)
 
-    def p_max(self, name: str) -> np.ndarray:  # (cells,)
+    def p_max(
+        self,
+        name: str,  # a label set that was permuted
+    ) -> np.ndarray:  # (cells,)
         "P-values of a label set's cells over the whole map."
         if name not in self.permuted:
             raise SteerError(f'{name!r} was not permuted; there are {list(self.permuted)}')
-        best, acc = np.sort(self.permuted[name]), self.accuracy[self.sets.index(name)]
-        return (1 + len(best) - np.searchsorted(best, acc - 1e-12)) / (len(best) + 1)
+        best = np.sort(self.permuted[name])
+        accuracy = self.accuracy[self.sets.index(name)]
+        as_good = len(best) - np.searchsorted(best, accuracy - 1e-12)
+        return (1 + as_good) / (len(best) + 1)
 
-
-def _check_labels(labels: pd.DataFrame, unit: np.ndarray) -> np.ndarray:  # (sets, groups)
-    "Each group's label per set."
-    out = np.full((labels.shape[1], unit.max() + 1), -1, np.int64)
-    for v, name in enumerate(labels):
-        y = labels[name].to_numpy()
-        if not np.issubdtype(y.dtype, np.integer) or y.min() < 0 or y.max() > 126:
-            raise SteerError(f'labels of {name!r} must be integers from 0 to 126')
-        out[v, unit] = y
-        if (out[v, unit] != y).any():
-            raise SteerError(
-                f'labels of {name!r} differ within a group (first at item {int((out[v, unit] != y).argmax())}): give groups of items that share all labels'
-            )
-    return out
-
-
-def _permutations(
-    n: int, unit: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
-) -> np.ndarray:  # (n, groups)
-    "Orders of the groups within 'only training', 'only test' and 'both'."
-    size = unit.max() + 1
-    part = np.isin(range(size), unit[train]) * 2 + np.isin(range(size), unit[test])
-    gen, out = rng('label permutations', seed), np.tile(np.arange(size), (n, 1))
-    for k in np.unique(part):
-        at = np.flatnonzero(part == k)
-        out[:, at] = gen.permuted(np.tile(at, (n, 1)), axis=1)
-    return out
-
-# %% ../../../nbs/methods/probing/01_maps.ipynb #2f5ea2bd
-def _permuted_right(
-    fits: list,
-    x: Tensor,
-    count: Tensor,
-    sums: Tensor,
-    y: Tensor,
-    orders: Tensor,
-    train: Tensor,
-    test: Tensor,
-    s: Tensor,
-    k: int,
-    step: int = 25,
-) -> Tensor:
-    "Right answers per permutation, set and cell: (permutations, sets, cells). `x` (cells, test, d) and `sums` (cells, groups, d) are in each cell's eigenbasis."
-    out = torch.zeros(len(orders), len(y), len(x), device=x.device)
-    for a in range(0, len(orders), step):
-        now = y[:, orders[a : a + step]]  # (sets, permutations, groups)
-        hot, gold = one_hot_labels(now[..., train], k, torch.float32), now[..., test]
-        n = hot @ count
-        for c, (fit, z) in enumerate(zip(fits, x)):
-            w, b = discriminants(fit.val.float(), hot @ sums[c], n, s[:, c, None, None, None])
-            score = torch.addmm(
-                b.movedim(-1, 0).reshape(-1, 1), w.movedim(-2, 0).reshape(-1, w.shape[-1]), z.mT
-            ).view(k, *gold.shape)
-            out[a : a + step, :, c] = (score.gather(0, gold[None])[0] >= score.amax(0)).sum(-1).mT
-    return out
-
-# %% ../../../nbs/methods/probing/01_maps.ipynb #06524e8b
+# %% ../../../nbs/methods/probing/01_maps.ipynb #7b553aad
 def probe_map(
     states: Callable,  # as of `item_states`
     labels: pd.DataFrame,  # one row per item, a column per label set: small integers, constant within groups
@@ -134,240 +84,324 @@ def probe_map(
     desc: str = '',  # a progress bar with this label
 ) -> ProbeMap:
     "Discriminant analysis at every site and position, for all label sets, streamed."
-    test, positions = np.asarray(test), list(positions)
-    job = _make_job(
-        states,
-        labels,
-        groups,
-        train,
-        test,
-        permutations,
-        permute,
-        shrinkages,
-        folds,
-        seed,
-        keep,
-        device,
+    positions = list(positions)
+    items = _probe_items(labels, groups, train, test)
+    shuffles = _shuffles(items, permute, permutations, seed)
+    by_fold = _sorted_by_fold(items, folds, seed, keep)
+    prober = _Prober(states, items, by_fold, shuffles, tuple(shrinkages), device)
+    at_once = prober.positions_at_once(budget_mb)
+    starts = range(0, len(positions), at_once)
+    if desc:
+        starts = progress(starts, desc=desc, unit='block')
+    blocks = [prober.block(positions[start : start + at_once]) for start in starts]
+    predicted, log_loss, shrinkage, right = (
+        _joined(parts, len(states.sites)) for parts in zip(*blocks, strict=True)
     )
-    per, done = job.blocks(budget_mb), []
-    for at in (
-        progress(range(0, len(positions), per), desc=desc, unit='block')
-        if desc
-        else range(0, len(positions), per)
-    ):
-        done.append(job.block(positions[at : at + per]))
-    sites, (pred, loss, s, right) = len(states.sites), zip(*done)
-
-    def join(parts):  # blocks hold (sets, sites x their positions, ...)
-        whole = np.concatenate(
-            [p.reshape(len(p), sites, p.shape[1] // sites, *p.shape[2:]) for p in parts], 2
-        )
-        return (
-            whole.reshape(len(whole), -1, *whole.shape[3:])
-            if whole.size
-            else np.zeros((len(whole), len(positions) * sites, *whole.shape[3:]))
-        )
-
-    right = join([r.transpose(1, 2, 0) for r in right]) / len(test)  # (sets, cells, permutations)
-    cells = pd.DataFrame([dict(site=x, position=p) for x in states.sites for p in positions])
-    null, which = permutations > 0, [list(labels)[v] for v in job.permute]
+    share_right = dict(zip(shuffles.names, right / len(items.test), strict=True))
+    if not permutations:
+        share_right = {}
     return ProbeMap(
-        cells,
-        list(labels),
-        job.y[:, job.unit[test]],
-        join(pred),
-        join(loss),
-        join(s),
-        test,
-        {v: r.max(0) for v, r in zip(which, right) if null},
-        {v: r.mean(1) for v, r in zip(which, right) if null},
-    )
-
-# %% ../../../nbs/methods/probing/01_maps.ipynb #ae4b8c3a
-_CHUNK = 2048  # test items at a time
-
-
-def _split(unit: np.ndarray, train: np.ndarray, folds: int, seed: int, keep: int) -> tuple:
-    "Training items by fold with their groups renumbered, folds of these groups, which items to keep, and the groups' own numbers."
-    own, fold = group_folds(unit[train], folds, seed)
-    order = np.argsort(fold[own], kind='stable')
-    first = np.unique(own[order], return_index=True)[1]
-    return (
-        train[order],
-        own[order],
-        fold,
-        np.unique(rng('kept items', seed).permutation(len(train))[:keep]),
-        unit[train[order][first]],
+        cells=pd.DataFrame([dict(site=x, position=p) for x in states.sites for p in positions]),
+        sets=items.names,
+        labels=items.labels_of(items.test),
+        predicted=predicted,
+        log_loss=log_loss,
+        shrinkage=shrinkage,
+        test=items.test,
+        permuted={name: share.max(0) for name, share in share_right.items()},
+        null_mean={name: share.mean(1) for name, share in share_right.items()},
     )
 
 
-@dataclass
-class _Job:
-    "What all blocks share."
-
-    states: Callable
-    y: np.ndarray
-    unit: np.ndarray
-    test: np.ndarray
-    k: int
-    shrinkages: tuple
-    device: str
-    permute: list
-    perms: np.ndarray
-    order: np.ndarray
-    own: np.ndarray
-    fold: np.ndarray
-    keep: np.ndarray
-    groups: np.ndarray
-
-    def blocks(self, budget: float) -> int:
-        "Positions per block."
-        d, t = self.states.width, min(len(self.test), _CHUNK)
-        sums = len(self.fold) * d
-        cell = max(
-            sums + (self.fold.max() + 2) * d * d + len(self.keep) * d, sums + t * d + 3 * d * d
-        )
-        return max(1, int(budget * 2**20 // (4 * cell * len(self.states.sites))))
-
-    def block(self, positions: list) -> tuple:
-        "Predictions, log-loss, shrinkage and right answers under permutation, of the cells at some positions."
-        m, fits, s = self.learn(positions)
-        pred, loss, right = zip(
-            *(
-                self.apply(m, fits, s, self.test[a : a + _CHUNK], positions)
-                for a in range(0, len(self.test), _CHUNK)
-            )
-        )
-        return np.concatenate(pred, 2), sum(loss) / len(self.test), s, sum(right)
-
-    def to(self, a: np.ndarray) -> Tensor:
-        return torch.as_tensor(a, device=self.device)
+def _joined(
+    parts: Sequence[np.ndarray],  # of each block: (sets, sites x the block's positions, ...)
+    n_sites: int,
+) -> np.ndarray:  # (sets, sites x all positions, ...)
+    "The cells of all blocks in the order of the map."
+    by_site = [_by_site(part, n_sites) for part in parts]
+    whole = np.concatenate(by_site, 2)
+    return whole.reshape(len(whole), n_sites * whole.shape[2], *whole.shape[3:])
 
 
-def _make_job(
-    states: Callable,
-    labels: pd.DataFrame,
-    groups: Sequence,
-    train: Sequence[int],
-    test: Sequence[int],
-    permutations: int,
-    permute: Sequence[str] | None,
-    shrinkages: Sequence[float],
-    folds: int,
-    seed: int,
-    keep: int,
-    device: str,
-) -> _Job:
-    "Arguments checked and numbered."
-    train, test = np.asarray(train), np.asarray(test)
+def _by_site(part: np.ndarray, n_sites: int) -> np.ndarray:  # (sets, sites, positions, ...)
+    return part.reshape(len(part), n_sites, part.shape[1] // n_sites, *part.shape[2:])
+
+# %% ../../../nbs/methods/probing/01_maps.ipynb #ed5e4c91
+@dataclass(frozen=True)
+class _ProbeItems:
+    "Which items train and which test, their groups, and what the groups are labelled."
+
+    names: list[str]  # of the label sets
+    labels: np.ndarray  # (sets, groups) codes
+    group: np.ndarray  # (items,) number of each item's group
+    train: np.ndarray  # item numbers
+    test: np.ndarray  # item numbers
+    n_classes: int  # of the set that has most
+
+    def labels_of(self, items: np.ndarray) -> np.ndarray:  # (sets, items)
+        return self.labels[:, self.group[items]]
+
+
+def _probe_items(
+    labels: pd.DataFrame, groups: Sequence, train: Sequence[int], test: Sequence[int]
+) -> _ProbeItems:
+    "The arguments of a map, checked and numbered."
+    train = np.asarray(train)
+    test = np.asarray(test)
     if not len(train) or not len(test):
         raise SteerError(f'{len(train)} training and {len(test)} test items: both are needed')
     if len(labels) != len(groups):
         raise SteerError(
             f'{len(labels)} rows of labels and {len(groups)} groups: give one each per item'
         )
-    unit = pd.factorize(np.asarray(groups))[0]
-    y, k = _check_labels(labels, unit), int(labels.to_numpy().max()) + 1
-    which = list(labels) if permute is None else list(permute)
-    if unknown := [v for v in which if v not in labels]:
-        raise suggest(unknown[0], list(labels), 'label set')
-    return _Job(
-        states,
-        y,
-        unit,
-        test,
-        k,
-        tuple(shrinkages),
-        device,
-        [list(labels).index(v) for v in which],
-        _permutations(permutations, unit, train, test, seed),
-        *_split(unit, train, folds, seed, keep),
-    )
+    group = pd.factorize(np.asarray(groups))[0]
+    of_group = np.stack([_group_labels(name, labels[name], group) for name in labels])
+    n_classes = int(labels.to_numpy().max()) + 1
+    return _ProbeItems(list(labels), of_group, group, train, test, n_classes)
 
-# %% ../../../nbs/methods/probing/01_maps.ipynb #9c537b68
-@patch
-def learn(self: _Job, positions: list) -> tuple[CellMoments, list, np.ndarray]:
-    "One pass over the training items, and the fits."
-    cells, index = len(self.states.sites) * len(positions), np.full(len(self.unit), -1)
-    m = CellMoments(self.own, self.fold, self.keep, cells, self.states.width, self.device)
-    index[self.order] = range(len(self.order))
-    for items, x in self.states(self.order, positions):
-        m.update(index[items], x.flatten(0, 1))
-    if m.seen != len(self.order):
+
+def _group_labels(name: str, labels: pd.Series, group: np.ndarray) -> np.ndarray:  # (groups,)
+    "Each group's label in a set, from the labels of its items."
+    codes = labels.to_numpy()
+    if not np.issubdtype(codes.dtype, np.integer) or codes.min() < 0 or codes.max() > 126:
+        raise SteerError(f'labels of {name!r} must be integers from 0 to 126')
+    of_group = np.full(group.max() + 1, -1, np.int64)
+    of_group[group] = codes
+    differs = of_group[group] != codes
+    if differs.any():
         raise SteerError(
-            f'{m.seen} states for {len(self.order)} training items: `states` must yield every item once'
+            f'labels of {name!r} differ within a group (first at item {int(differs.argmax())}): give groups of items that share all labels'
         )
-    y = self.to(self.y[:, self.groups])
-    hot = one_hot_labels(y, self.k, torch.float64)
-    s = np.stack([choose_shrinkage(m, c, hot, y, self.shrinkages) for c in range(cells)], 1)
-    fits = [fit_cell(m, c, hot) for c in range(cells)]
-    m.gram = m.kept = None
-    for c, f in enumerate(fits):
-        m.sums[c] = ((m.sums[c].double() - m.count[:, None] * f.mean) @ f.vec).to(m.sums)
-    return m, fits, s
+    return of_group
 
-# %% ../../../nbs/methods/probing/01_maps.ipynb #a04cfc5c
-@patch
-def apply(
-    self: _Job, m: CellMoments, fits: list, s: np.ndarray, test: np.ndarray, positions: list
+# %% ../../../nbs/methods/probing/01_maps.ipynb #28aa2fe0
+@dataclass(frozen=True)
+class _SortedItems:
+    "Training items sorted by fold."
+
+    order: np.ndarray  # (train,) item numbers
+    own: np.ndarray  # (train,) number of each one's group among those in training
+    fold: np.ndarray  # (groups in training,)
+    keep: np.ndarray  # places in `order` whose states are kept
+    groups: np.ndarray  # (groups in training,) their numbers among all groups
+
+
+def _sorted_by_fold(items: _ProbeItems, folds: int, seed: int, keep: int) -> _SortedItems:
+    "The training items by fold, with some to keep the states of."
+    own, fold = group_folds(items.group[items.train], folds, seed)
+    by_fold = np.argsort(fold[own], kind='stable')
+    order = items.train[by_fold]
+    first = np.unique(own[by_fold], return_index=True)[1]
+    kept = rng('kept items', seed).permutation(len(order))[:keep]
+    return _SortedItems(order, own[by_fold], fold, np.unique(kept), items.group[order][first])
+
+# %% ../../../nbs/methods/probing/01_maps.ipynb #e4f0fa34
+@dataclass(frozen=True)
+class _Shuffles:
+    "Label sets to permute, and how."
+
+    names: list[str]
+    sets: list[int]  # their numbers among all sets
+    orders: np.ndarray  # (permutations, groups)
+
+
+def _shuffles(
+    items: _ProbeItems, permute: Sequence[str] | None, permutations: int, seed: int
+) -> _Shuffles:
+    "The label sets named, or all, with so many orders of the groups."
+    names = items.names if permute is None else list(permute)
+    for name in names:
+        if name not in items.names:
+            raise suggest(name, items.names, 'label set')
+    sets = [items.names.index(name) for name in names]
+    return _Shuffles(names, sets, _permutations(permutations, items, seed))
+
+
+def _permutations(n: int, items: _ProbeItems, seed: int) -> np.ndarray:  # (n, groups)
+    "Orders of the groups within 'only training', 'only test' and 'both'."
+    groups = np.arange(items.group.max() + 1)
+    in_train = np.isin(groups, items.group[items.train])
+    in_test = np.isin(groups, items.group[items.test])
+    part = in_train * 2 + in_test
+    gen = rng('label permutations', seed)
+    orders = np.tile(groups, (n, 1))
+    for k in np.unique(part):
+        own = np.flatnonzero(part == k)
+        orders[:, own] = gen.permuted(np.tile(own, (n, 1)), axis=1)
+    return orders
+
+# %% ../../../nbs/methods/probing/01_maps.ipynb #949002c8
+_CHUNK = 2048  # test items at a time
+
+
+class _Learnt(NamedTuple):
+    "The probes of a block of cells."
+
+    fits: list[CellFit]  # of each cell
+    shrinkage: np.ndarray  # (sets, cells)
+    shift: Tensor  # (cells, d) what states are shifted by
+    count: Tensor  # (groups,) training items of each group
+    sums: Tensor  # (cells, groups, d) of centred states, in each cell's eigenbasis
+
+
+class _Tested(NamedTuple):
+    "What the probes of a block make of the test items."
+
+    predicted: np.ndarray  # (sets, cells, items)
+    log_loss: np.ndarray  # (sets, cells)
+    shrinkage: np.ndarray  # (sets, cells)
+    right: np.ndarray  # (permuted sets, cells, permutations) right answers
+
+
+@dataclass
+class _Prober:
+    "What all blocks share, and the work on one."
+
+    states: Callable
+    items: _ProbeItems
+    by_fold: _SortedItems
+    shuffles: _Shuffles
+    shrinkages: tuple[float, ...]
+    device: str
+
+    def positions_at_once(self, budget_mb: float) -> int:
+        "Positions whose cells fit the budget, while they are fitted and while they are tested."
+        d = self.states.width
+        sums = len(self.by_fold.fold) * d
+        moments = (self.by_fold.fold.max() + 2) * d * d + len(self.by_fold.keep) * d
+        tested = min(len(self.items.test), _CHUNK) * d + 3 * d * d
+        cell_bytes = 4 * (sums + max(moments, tested))
+        return max(1, int(budget_mb * 2**20 // (cell_bytes * len(self.states.sites))))
+
+    def block(self, positions: list[int]) -> _Tested:
+        "The cells of all sites at some positions, fitted and tested."
+        learnt = self.learn(positions)
+        chunks = [self.items.test[a : a + _CHUNK] for a in range(0, len(self.items.test), _CHUNK)]
+        tested = [_apply(self, learnt, chunk, positions) for chunk in chunks]
+        predicted, loss, right = zip(*tested, strict=True)
+        return _Tested(
+            np.concatenate(predicted, 2),
+            sum(loss) / len(self.items.test),
+            learnt.shrinkage,
+            sum(right).transpose(1, 2, 0),
+        )
+
+    def learn(self, positions: list[int]) -> _Learnt:
+        "One pass over the training items, and the fits."
+        moments = self.moments(positions)
+        labels = self.to(self.items.labels[:, self.by_fold.groups])
+        hot = one_hot_labels(labels, self.items.n_classes, torch.float64)
+        cells = range(len(moments.sums))
+        shrinkage = [choose_shrinkage(moments, c, hot, labels, self.shrinkages) for c in cells]
+        fits = [fit_cell(moments, c, hot) for c in cells]
+        sums = moments.sums
+        for c, fit in enumerate(fits):
+            centred = sums[c].double() - moments.count[:, None] * fit.mean
+            sums[c] = (centred @ fit.vec).to(sums)
+        return _Learnt(fits, np.stack(shrinkage, 1), moments.shift, moments.count, sums)
+
+    def moments(self, positions: list[int]) -> CellMoments:
+        "Sums and second moments of the training items' states."
+        train = self.by_fold
+        cells = len(self.states.sites) * len(positions)
+        moments = CellMoments(
+            train.own, train.fold, train.keep, cells, self.states.width, self.device
+        )
+        place = _places(train.order, len(self.items.group))
+        for items, x in self.states(train.order, positions):
+            moments.update(place[items], x.flatten(0, 1))
+        if moments.seen != len(train.order):
+            raise SteerError(
+                f'{moments.seen} states for {len(train.order)} training items: `states` must yield every item once'
+            )
+        return moments
+
+    def to(self, values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values, device=self.device)
+
+
+def _places(items: np.ndarray, n: int) -> np.ndarray:  # (n,)
+    "The place of each of `n` items in `items`, -1 where it is not there."
+    place = np.full(n, -1)
+    place[items] = np.arange(len(items))
+    return place
+
+# %% ../../../nbs/methods/probing/01_maps.ipynb #70a22bc5
+def _apply(
+    prober: _Prober, learnt: _Learnt, test: np.ndarray, positions: list[int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "One pass over some test items: predictions (sets, cells, items), summed log-loss, right answers (permutations, sets, cells)."
-    x, index = (
-        torch.empty(len(fits), len(test), self.states.width, device=self.device),
-        np.full(len(self.unit), -1),
-    )
-    index[test] = range(len(test))
-    for items, z in self.states(test, positions):
-        x[:, index[items]] = z.flatten(0, 1).to(x) - m.shift[:, None]
-    pred, loss = np.zeros((len(s), len(fits), len(test)), np.int8), np.zeros((len(s), len(fits)))
-    gold, sh = self.to(self.y[:, self.unit[test]]), self.to(s)
-    for c, f in enumerate(fits):
-        z = f.turn(x[c])
-        w, b = f.coefficients(sh[:, c, None, None])
+    x = _shifted_states(prober, learnt, test, positions)
+    gold = prober.to(prober.items.labels_of(test))
+    shrinkage = prober.to(learnt.shrinkage)
+    predicted = np.zeros((*shrinkage.shape, len(test)), np.int8)
+    loss = np.zeros(shrinkage.shape)
+    for c, fit in enumerate(learnt.fits):
+        z = fit.turn(x[c])
+        w, b = fit.coefficients(shrinkage[:, c, None, None])
         logp = (z @ w.mT + b[:, None]).log_softmax(-1)
-        pred[:, c], loss[:, c] = (
-            logp.argmax(-1).cpu().numpy(),
-            -logp.gather(-1, gold[..., None])[..., 0].sum(-1).cpu().numpy(),
-        )
+        own = logp.gather(-1, gold[..., None])[..., 0]
+        predicted[:, c] = logp.argmax(-1).cpu().numpy()
+        loss[:, c] = -own.sum(-1).cpu().numpy()
         x[c] = z.to(x)
-    if not len(self.perms):
-        return pred, loss, np.zeros((0, len(self.permute), len(fits)))
-    right = _permuted_right(
-        fits,
-        x,
-        m.count.float(),
-        m.sums,
-        self.to(self.y[self.permute]),
-        self.to(self.perms),
-        self.to(self.groups),
-        self.to(self.unit[test]),
-        sh[self.permute].float(),
-        self.k,
-    )
-    return pred, loss, right.cpu().numpy()
+    return predicted, loss, _permuted_right(prober, learnt, x, test)
+
+
+def _shifted_states(
+    prober: _Prober, learnt: _Learnt, test: np.ndarray, positions: list[int]
+) -> Tensor:  # (cells, items, d)
+    "States of some test items, less each cell's shift."
+    x = torch.empty(len(learnt.fits), len(test), prober.states.width, device=prober.device)
+    place = _places(test, len(prober.items.group))
+    for items, some in prober.states(test, positions):
+        x[:, place[items]] = some.flatten(0, 1).to(x) - learnt.shift[:, None]
+    return x
+
+# %% ../../../nbs/methods/probing/01_maps.ipynb #2f5ea2bd
+_ORDERS = 25  # permutations at a time
+
+
+def _permuted_right(
+    prober: _Prober,
+    learnt: _Learnt,
+    x: Tensor,  # (cells, items, d) states in each cell's eigenbasis
+    test: np.ndarray,  # the items' numbers
+) -> np.ndarray:  # (permutations, sets, cells)
+    "Right answers under every permutation."
+    sets = prober.shuffles.sets
+    labels = prober.to(prober.items.labels[sets])
+    orders = prober.to(prober.shuffles.orders)
+    train_groups = prober.to(prober.by_fold.groups)
+    test_groups = prober.to(prober.items.group[test])
+    shrinkage = prober.to(learnt.shrinkage[sets]).float()
+    count = learnt.count.float()
+    right = torch.zeros(len(orders), len(labels), len(x), device=x.device)
+    for start in range(0, len(orders), _ORDERS):
+        some = slice(start, start + _ORDERS)
+        permuted = labels[:, orders[some]]  # (sets, permutations, groups)
+        hot = one_hot_labels(permuted[..., train_groups], prober.items.n_classes, torch.float32)
+        gold = permuted[..., test_groups]
+        n = hot @ count
+        for c, fit in enumerate(learnt.fits):
+            s = shrinkage[:, c, None, None, None]
+            w, b = discriminants(fit.val.float(), hot @ learnt.sums[c], n, s)
+            right[some, :, c] = _own_is_greatest(w, b, x[c], gold).sum(-1).mT
+    return right.cpu().numpy()
+
+
+def _own_is_greatest(
+    w: Tensor,  # (sets, permutations, K, d)
+    b: Tensor,  # (sets, permutations, K)
+    x: Tensor,  # (items, d)
+    gold: Tensor,  # (sets, permutations, items) codes
+) -> Tensor:  # as `gold`
+    "Whether the score of an item's own class is the greatest."
+    weights = w.movedim(-2, 0).reshape(-1, w.shape[-1])
+    intercepts = b.movedim(-1, 0).reshape(-1, 1)
+    score = torch.addmm(intercepts, weights, x.mT).view(b.shape[-1], *gold.shape)
+    return score.gather(0, gold[None])[0] >= score.amax(0)
 
 # %% ../../../nbs/methods/probing/01_maps.ipynb #21f33c13
-@patch
-def transfer(self: _Job, position: int) -> np.ndarray:  # (sets, learned at, tested at, test items)
-    "Predictions at a position, of every site's probes on every site's states."
-    m, fits, s = self.learn([position])
-    probes = []
-    for c, f in enumerate(fits):  # back to the states' own coordinates
-        w, b = f.coefficients(self.to(s[:, c, None, None]))
-        w = w @ f.vec.mT
-        probes.append((w, b - w @ (f.mean + m.shift[c])))
-    w, b = map(torch.stack, zip(*probes))  # (learned at, sets, K, d), (learned at, sets, K)
-    out, index = (
-        np.zeros((len(s), len(fits), len(fits), len(self.test)), np.int8),
-        np.full(len(self.unit), -1),
-    )
-    index[self.test] = range(len(self.test))
-    for items, x in self.states(self.test, [position]):
-        z = torch.einsum('tnd,lvkd->vltnk', x[:, 0].to(w), w) + b.movedim(0, 1)[:, :, None, None]
-        out[..., index[items]] = z.argmax(-1).cpu().numpy()
-    return out
-
-
 def transfer_map(
     states: Callable,  # as of `item_states`
     labels: pd.DataFrame,  # as in `probe_map`
@@ -383,6 +417,29 @@ def transfer_map(
     device: str = 'cpu',  # as in `probe_map`
 ) -> np.ndarray:  # (label sets, sites learned at, sites tested at, test items) predictions
     "Probes of each site at a position, tested at every site."
-    return _make_job(
-        states, labels, groups, train, test, 0, (), shrinkages, folds, seed, keep, device
-    ).transfer(position)
+    items = _probe_items(labels, groups, train, test)
+    shuffles = _shuffles(items, (), 0, seed)
+    by_fold = _sorted_by_fold(items, folds, seed, keep)
+    prober = _Prober(states, items, by_fold, shuffles, tuple(shrinkages), device)
+    w, b = _plain_probes(prober, prober.learn([position]))
+    sites = len(states.sites)
+    predicted = np.zeros((len(items.names), sites, sites, len(items.test)), np.int8)
+    place = _places(items.test, len(items.group))
+    for some, x in states(items.test, [position]):
+        z = torch.einsum('tnd,lvkd->vltnk', x[:, 0].to(w), w)
+        z = z + b.movedim(0, 1)[:, :, None, None]
+        predicted[..., place[some]] = z.argmax(-1).cpu().numpy()
+    return predicted
+
+
+def _plain_probes(prober: _Prober, learnt: _Learnt) -> tuple[Tensor, Tensor]:
+    "Coefficients (cells, sets, K, d) and intercepts (cells, sets, K), for states as they are."
+    shrinkage = prober.to(learnt.shrinkage[..., None, None])
+    weights = []
+    intercepts = []
+    for c, fit in enumerate(learnt.fits):
+        w, b = fit.coefficients(shrinkage[:, c])
+        w = w @ fit.vec.mT
+        weights.append(w)
+        intercepts.append(b - w @ (fit.mean + learnt.shift[c]))
+    return torch.stack(weights), torch.stack(intercepts)
