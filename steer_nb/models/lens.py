@@ -14,7 +14,7 @@ from ..core import SteerError, suggest
 from .edits import pick_positions, where_of
 from .readout import log_probs, unembed
 from .lm import LM, make_batch, sites_of, token_batches
-from .replay import finish, make_tree, prefill
+from .replay import make_tree, prefill, run_blocks
 from .sites import ResolvedSite, model_kinds, unroll
 from .tracing import Acts, prompt_ids, capture, default_budget
 
@@ -38,7 +38,7 @@ def _through_coda(
                 for c, s in enumerate(some):
                     h[p, c, N - int(at.sum()) :] = acts[s][torch.tensor(at)].to(h)
             with torch.no_grad():
-                y = finish(lm, prefix, h, prefix.loop[2]).float().cpu()
+                y = run_blocks(lm, prefix, prefix.loop.after, h).float().cpu()
             for p, at in enumerate(mine):
                 for c, s in enumerate(some):
                     out[s][torch.tensor(at)] = y[p, c, N - int(at.sum()) :]

@@ -24,7 +24,7 @@ from ...models.aligned import aligned_tree
 from ...models.readout import unembed
 from ...models.lm import LM, at_steps, check_repeatable
 from ...models.looped.recurrence import ExitRule
-from ...models.replay import finish, prefill
+from ...models.replay import prefill, run_blocks
 from ...models.tracing import default_budget
 
 # %% ../../../nbs/experiments/think_to_talk/07_loops.ipynb #6d344898
@@ -150,7 +150,7 @@ def _leaving(
     ]  # after each step: (items, positions, d)
     watch = ExitRule(rule, threshold)
     if watch.reads_logits:
-        states = finish(lm, p, torch.stack(states, 1), p.loop[2]).unbind(1)
+        states = run_blocks(lm, p, p.loop.after, torch.stack(states, 1)).unbind(1)
     out = torch.zeros(len(ids), len(at), dtype=torch.long)
     for k, h in enumerate(states):
         h = h[:, at]
