@@ -215,7 +215,7 @@ def transcoder_part(root):
 
 def think_to_talk_part(root):
     """Think-to-talk on a model trained here: accuracy, probes, patches."""
-    from steer_nb.experiments.think_to_talk.experiment import experiment as think_to_talk
+    from steer_nb.experiments.think_to_talk import experiment as think_to_talk
 
     os.environ['STEER_HOME'] = str(root)
     run = think_to_talk.run(
