@@ -208,7 +208,7 @@ def transcoder_part(root):
     train(trainer(), until=37, folder=root, every=20)
     resumed = train(trainer(), folder=root, every=20)
     made = trained(resumed)
-    fits = fit_table({n: (made[n], settings[n].source) for n in made}, buffer().pool(1))
+    fits = fit_table({n: (made[n], settings[n].source) for n in made}, buffer().chunk(1))
     weights = {f'weights/{n}': pd.DataFrame(made[n].W_dec.detach().float().numpy()) for n in made}
     return dict(fits=fits, steps=resumed.table, **weights)
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ...core import SteerError, rng, suggest
 from steer_nb.methods.dictionaries.buffer import (
     ActivationBuffer,
-    Pool,
+    Chunk,
     ActivationSource,
     mlp_source,
     residual_source,
@@ -187,7 +187,7 @@ def joint_moments(
 ) -> Joint:  # pools, name of the site and of the source
     "Second moments over pools."
     out = None
-    for p in [pools] if isinstance(pools, Pool) else pools:
+    for p in [pools] if isinstance(pools, Chunk) else pools:
         x, y, w = p.of(site, source)
         out = (out or Joint(x.shape[1], y.shape[1])).update(x, y, w)
     return out
@@ -231,7 +231,7 @@ def closed_form(
 def latent_scaling(
     t: Transcoder,
     targets: dict[
-        str, tuple[Pool, str]
+        str, tuple[Chunk, str]
     ],  # by name: a pool and the name of its source, e.g. of the tuned and the un-tuned model
 ) -> pd.DataFrame:  # feature, and per target the best factor (no number for a feature that is never active) and `active_<name>`, its share of the weight of tokens
     "The factor with which each feature fits each target best."

@@ -33,8 +33,10 @@ from steer_nb.core import (
     stable_hash,
     suggest,
     torch_rng,
+    write_json,
+    write_table,
+    write_tensors,
 )
-from ...core import write_json, write_table, write_tensors
 from steer_nb.data.arithmetic.symbols import (
     SYMBOLS,
     Corpus,
@@ -42,8 +44,8 @@ from steer_nb.data.arithmetic.symbols import (
     score_forced,
     symbol_tests,
     symbol_tokenizer,
+    training_batch,
 )
-from ...data.arithmetic.symbols import training_batch
 from ...models.looped.recurrence import sample_steps
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #5a4afdde
@@ -95,26 +97,27 @@ def twin_costs(
     length: int = 96,  # of the text
 ) -> pd.DataFrame:  # one row per recipe
     "Parameters and operations of the recipes, and what they are relative to the looped one."
+    table = pd.DataFrame([_cost(name, length) for name in TWINS])
+    for column in ('parameters', 'mflop_per_token'):
+        table[f'{column}_share'] = table[column] / table[column][0]
+    return table
+
+
+def _cost(name: str, length: int) -> dict:
+    "A row of `twin_costs`."
     from torch.utils.flop_counter import FlopCounterMode
 
-    rows = []
-    for name in TWINS:
-        model, count = twin(name).eval(), FlopCounterMode(display=False)
-        with torch.no_grad(), count:
-            model(torch.full((1, length), 3), use_cache=False)
-        n, c = sum(p.numel() for p in model.parameters()), model.config
-        depth = c.depth() if _looped(model) else c.num_hidden_layers
-        rows.append(
-            dict(
-                twin=name,
-                blocks_run=depth,
-                parameters=n,
-                mflop_per_token=count.get_total_flops() / length / 1e6,
-            )
-        )
-    out = pd.DataFrame(rows)
-    share = {f'{k}_share': out[k] / out[k][0] for k in ('parameters', 'mflop_per_token')}
-    return out.assign(**share)
+    model = twin(name).eval()
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model(torch.full((1, length), 3), use_cache=False)
+    config = model.config
+    return dict(
+        twin=name,
+        blocks_run=config.depth() if _looped(model) else config.num_hidden_layers,
+        parameters=sum(p.numel() for p in model.parameters()),
+        mflop_per_token=counter.get_total_flops() / length / 1e6,
+    )
 
 
 def _looped(model: nn.Module) -> bool:
@@ -126,13 +129,17 @@ def length_groups(
     slack: float = 0.2,  # how much longer than the shortest of its group an item may be
 ) -> list[dict[str, Tensor]]:  # the same items, each group cut to its longest
     "A batch as a few batches of similar length."
-    n = batch['attention_mask'].sum(1)
-    groups, order = [], torch.argsort(n, stable=True).tolist()
-    for i in order:
-        if not groups or n[i] > n[groups[-1][0]] * (1 + slack):
+    lengths = batch['attention_mask'].sum(1)
+    groups = []
+    for i in torch.argsort(lengths, stable=True).tolist():
+        if not groups or lengths[i] > lengths[groups[-1][0]] * (1 + slack):
             groups.append([])
         groups[-1].append(i)
-    return [{k: v[g, : int(n[g[-1]])] for k, v in batch.items()} for g in groups]
+    cut = []
+    for rows in groups:
+        longest = int(lengths[rows[-1]])
+        cut.append({name: x[rows, :longest] for name, x in batch.items()})
+    return cut
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #39931812
 def masked_loss(
@@ -144,22 +151,24 @@ def masked_loss(
 ) -> float:  # the weighted mean over symbols, in nats
     "Cross-entropy of the symbols that are to be written."
     weights = [_weights(g['labels'][:, 1:], balance) for g in groups]
-    total, out = sum(float(w.sum()) for w in weights), 0.0
-    for g, w in zip(groups, weights):
-        y, keep = g['labels'][:, 1:], w > 0
-        logits = (
-            model(input_ids=g['input_ids'], use_cache=False, **kwargs).logits[:, :-1][keep].float()
-        )
-        loss = (F.cross_entropy(logits, y[keep], reduction='none') * w[keep]).sum() / total
+    total = sum(float(w.sum()) for w in weights)
+    mean = 0.0
+    for g, weight in zip(groups, weights, strict=True):
+        keep = weight > 0
+        logits = model(input_ids=g['input_ids'], use_cache=False, **kwargs).logits[:, :-1][keep]
+        losses = F.cross_entropy(logits.float(), g['labels'][:, 1:][keep], reduction='none')
+        loss = (losses * weight[keep]).sum() / total
         if backward:
             loss.backward()
-        out += float(loss.detach())
-    return out
+        mean += float(loss.detach())
+    return mean
 
 
-def _weights(y: Tensor, balance: float) -> Tensor:
-    on = y >= 0
-    return on * on.sum(1, keepdim=True).clamp_min(1).float() ** -balance
+def _weights(labels: Tensor, balance: float) -> Tensor:
+    "Per symbol; 0 where nothing is to be written."
+    written = labels >= 0
+    per_item = written.sum(1, keepdim=True).clamp_min(1).float()
+    return written * per_item**-balance
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #3971bcaf
 @torch.no_grad()
@@ -170,25 +179,29 @@ def forced_scores(
     rows: int = 256,  # items in a batch
 ) -> pd.DataFrame:  # the items' `set`, `level`, ... with the columns of `score_forced`
     "Score items with their gold chains read along."
-    was, device, out = model.training, next(model.parameters()).device, []
+    device = next(model.parameters()).device
     kwargs = dict(num_steps=num_steps) if num_steps else {}
-    order = np.argsort([len(s) + len(t) for s, t in zip(items.source, items.target)], kind='stable')
+    lengths = [len(s) + len(t) for s, t in zip(items.source, items.target, strict=True)]
+    order = np.argsort(lengths, kind='stable')
+    scores = []
+    was_training = model.training
     model.eval()
-    for a in range(0, len(items), rows):
-        part = items.iloc[order[a : a + rows]]
+    for start in range(0, len(items), rows):
+        part = items.iloc[order[start : start + rows]]
         batch = encode_items(part.source.tolist(), part.target.tolist())
-        best = model(
-            input_ids=batch['input_ids'].to(device), use_cache=False, **kwargs
-        ).logits.argmax(-1)
-        out.append(score_forced(best, batch['labels']).set_index(part.index))
-    model.train(was)
-    return items[[c for c in ('set', 'level', 'fact', 'kind', 'steps') if c in items]].join(
-        pd.concat(out)
-    )
+        out = model(input_ids=batch['input_ids'].to(device), use_cache=False, **kwargs)
+        scored = score_forced(out.logits.argmax(-1), batch['labels'])
+        scores.append(scored.set_index(part.index))
+    model.train(was_training)
+    known = [c for c in ('set', 'level', 'fact', 'kind', 'steps') if c in items]
+    return items[known].join(pd.concat(scores))
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #7f81b9ff
-TARGETS = {(s, k): 0.97 if k == 5 else 0.99 for s in ('chain', 'held') for k in range(1, 6)} | {
-    ('facts', 0): 0.99
+_by_level = {1: 0.99, 2: 0.99, 3: 0.99, 4: 0.99, 5: 0.97}
+TARGETS = {
+    **{('chain', level): share for level, share in _by_level.items()},
+    **{('held', level): share for level, share in _by_level.items()},
+    ('facts', 0): 0.99,
 }
 
 
@@ -197,9 +210,11 @@ def score_table(
 ) -> pd.DataFrame:  # one row per set and level; level 0 is all levels together
     "Share of exact items, with the targets."
     both = pd.concat([scores, scores.assign(level=0)])
-    out = both.groupby(['set', 'level']).exact.agg(exact='mean', n='size').reset_index()
-    target = [TARGETS.get(k, np.nan) for k in zip(out.set, out.level)]
-    return out.assign(target=target, met=[not e < t for e, t in zip(out.exact, target)])
+    table = both.groupby(['set', 'level']).exact.agg(exact='mean', n='size').reset_index()
+    keys = zip(table.set, table.level, strict=True)
+    table['target'] = [TARGETS.get(key, np.nan) for key in keys]
+    table['met'] = ~(table.exact < table.target)  # where there is no target, none is missed
+    return table
 
 
 def against_steps(
@@ -210,10 +225,10 @@ def against_steps(
     "Exact items against recurrence steps at test time."
     if not _looped(model):
         raise SteerError(f'{type(model).__name__} is not looped, so it has no steps to vary')
-    return pd.concat(
-        [score_table(forced_scores(model, items, r)).assign(num_steps=r) for r in steps],
-        ignore_index=True,
-    )
+    tables = []
+    for n in steps:
+        tables.append(score_table(forced_scores(model, items, n)).assign(num_steps=n))
+    return pd.concat(tables, ignore_index=True)
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #0d32517a
 @dataclass(frozen=True)
@@ -225,9 +240,7 @@ class TrainingPlan:
     size: int = 64  # items in a batch
     extra: Corpus | None = None  # another mix, to add to every batch
     extra_size: int = 0  # items of it
-    later: Corpus | None = (
-        None  # what is added instead once the steps `alone` are over; None: the same mix
-    )
+    later: Corpus | None = None  # added in place of `extra` after the steps `alone`; None: `extra`
     alone: int = 0  # steps at the start with `size` items of the other mix and nothing else
     lr: float = 2e-3  # at its highest
     warmup: float = 0.05  # share of the steps
@@ -244,22 +257,12 @@ class TrainingPlan:
     slack: float = 0.2  # of `length_groups`; a fast device wants few groups
 
     def __post_init__(self):
-        for k in ('corpus', 'extra', 'later'):
-            if isinstance(v := getattr(self, k), dict):
-                object.__setattr__(self, k, Corpus(**v))
-        if (self.extra_size or self.alone or self.later) and not self.extra:
-            raise SteerError(
-                f'extra_size is {self.extra_size} and alone {self.alone} without a corpus `extra`; give one'
-            )
+        for name in ('corpus', 'extra', 'later'):
+            value = getattr(self, name)
+            if isinstance(value, dict):  # as it comes from a file
+                object.__setattr__(self, name, Corpus(**value))
         object.__setattr__(self, 'betas', tuple(self.betas))
-        if self.precision not in ('fp32', 'bf16'):
-            raise suggest(self.precision, ('fp32', 'bf16'), 'precision')
-        for k in ('steps', 'size', 'lr', 'every', 'tests', 'max_norm'):
-            if not getattr(self, k) > 0:
-                raise SteerError(f'{k} is {getattr(self, k)}; it must be above 0')
-        for k in ('warmup', 'floor'):
-            if not 0 <= getattr(self, k) <= 1:
-                raise SteerError(f'{k} is {getattr(self, k)}; give a share, 0 to 1')
+        _check_plan(self)
 
     def rate(self, step: int) -> float:
         "Learning rate of a step, counted from 0: linear warm-up, then a cosine."
@@ -268,6 +271,23 @@ class TrainingPlan:
             return self.lr * (step + 1) / rise
         part = (step - rise) / max(1, self.steps - rise)
         return self.lr * (self.floor + (1 - self.floor) * (1 + np.cos(np.pi * part)) / 2)
+
+
+def _check_plan(plan: TrainingPlan):
+    if (plan.extra_size or plan.alone or plan.later) and not plan.extra:
+        raise SteerError(
+            f'extra_size is {plan.extra_size} and alone {plan.alone} without a corpus `extra`; give one'
+        )
+    if plan.precision not in ('fp32', 'bf16'):
+        raise suggest(plan.precision, ('fp32', 'bf16'), 'precision')
+    for name in ('steps', 'size', 'lr', 'every', 'tests', 'max_norm'):
+        value = getattr(plan, name)
+        if not value > 0:
+            raise SteerError(f'{name} is {value}; it must be above 0')
+    for name in ('warmup', 'floor'):
+        value = getattr(plan, name)
+        if not 0 <= value <= 1:
+            raise SteerError(f'{name} is {value}; give a share, 0 to 1')
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #437545fe
 _plans = dict(
@@ -293,7 +313,7 @@ def twin_plan(
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #f57d8e7a
 @dataclass(frozen=True)
 class _Batches:
-    "Batches by number."
+    "Batches by number, each as groups of similar length."
 
     plan: TrainingPlan
 
@@ -301,28 +321,29 @@ class _Batches:
         return self.plan.steps
 
     def __getitem__(self, step: int) -> list[dict]:
-        p = self.plan
-        mix = (
-            ((p.extra, p.size),)
-            if step < p.alone
-            else ((p.corpus, p.size), (p.later or p.extra, p.extra_size))
-        )
-        parts = [training_batch(c, step, n) for c, n in mix if n]
-        width = max(b['labels'].shape[1] for b in parts)
-        fill = dict(input_ids=0, attention_mask=0, labels=-100)
-        wide = {
-            k: [F.pad(b[k], (0, width - b[k].shape[1]), value=v) for b in parts]
-            for k, v in fill.items()
-        }
-        return length_groups({k: torch.cat(v) for k, v in wide.items()}, p.slack)
+        parts = [training_batch(corpus, step, n) for corpus, n in self.mix(step) if n]
+        return length_groups(_joined(parts), self.plan.slack)
+
+    def mix(self, step: int) -> list[tuple]:  # corpora, each with its number of items
+        plan = self.plan
+        if step < plan.alone:
+            return [(plan.extra, plan.size)]
+        return [(plan.corpus, plan.size), (plan.later or plan.extra, plan.extra_size)]
+
+
+def _joined(parts: list[dict]) -> dict[str, Tensor]:
+    "Batches as one, padded to the widest."
+    width = max(part['labels'].shape[1] for part in parts)
+    batch = {}
+    for name, fill in dict(input_ids=0, attention_mask=0, labels=-100).items():
+        wide = [F.pad(p[name], (0, width - p[name].shape[1]), value=fill) for p in parts]
+        batch[name] = torch.cat(wide)
+    return batch
 
 
 def _stream(plan: TrainingPlan, start: int, workers: int):
-    return iter(
-        DataLoader(
-            _Batches(plan), batch_size=None, sampler=range(start, plan.steps), num_workers=workers
-        )
-    )
+    steps = range(start, plan.steps)
+    return iter(DataLoader(_Batches(plan), batch_size=None, sampler=steps, num_workers=workers))
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #2bc8d32d
 @dataclass(eq=False)
@@ -335,78 +356,89 @@ class Trained:
     seconds: float = 0.0  # of training, tests included, over all sessions
     curve: list = field(default_factory=list, repr=False)  # rows of the curve
     met: int = 0  # tests in a row that met all targets
-    optimizer: torch.optim.Optimizer = field(default=None, repr=False)
+    optimizer: torch.optim.Optimizer = field(init=False, repr=False)
 
     def __post_init__(self):
-        ps = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            dict(params=[p for p in ps if p.ndim > 1], weight_decay=self.plan.decay),
-            dict(params=[p for p in ps if p.ndim < 2], weight_decay=0.0),
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=self.plan.lr, betas=self.plan.betas)
+        params = [p for p in self.model.parameters() if p.requires_grad]
+        matrices = dict(params=[p for p in params if p.ndim > 1], weight_decay=self.plan.decay)
+        vectors = dict(params=[p for p in params if p.ndim < 2], weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            [matrices, vectors], lr=self.plan.lr, betas=self.plan.betas
+        )
 
     @property
     def table(self) -> pd.DataFrame:  # one row per step and measure
         "The curve: `step`, `seconds`, `measure` ('loss', 'lr', 'exact', ...), `set`, `level`, `value`."
-        return pd.DataFrame(
-            self.curve, columns=['step', 'seconds', 'measure', 'set', 'level', 'value']
-        )
+        columns = ['step', 'seconds', 'measure', 'set', 'level', 'value']
+        return pd.DataFrame(self.curve, columns=columns)
 
     @property
     def done(self) -> bool:
         return self.step >= self.plan.steps or bool(self.plan.hold and self.met >= self.plan.hold)
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #9f1140c9
-def _advance(t: Trained, groups: list[dict]) -> float:
+def _advance(run: Trained, groups: list[dict]) -> float:
     "One step; its loss."
-    plan, model = t.plan, t.model
+    plan, model = run.plan, run.model
     device = next(model.parameters()).device
     groups = [{k: v.to(device, non_blocking=True) for k, v in g.items()} for g in groups]
-    torch.manual_seed(
-        int(stable_hash(['pretraining', plan.seed, t.step], 15), 16)
-    )  # initial states are drawn from it
-    kwargs = {}
-    if _looped(model):
-        c, gen = model.config, torch_rng('recurrence', plan.seed, t.step)
-        kwargs = dict(
-            num_steps=sample_steps(c.mean_recurrence, c.mean_backprop_depth, generator=gen)
-        )
-    cast = (
-        torch.autocast(device.type, torch.bfloat16)
-        if plan.precision == 'bf16'
-        else contextlib.nullcontext()
-    )
-    t.optimizer.zero_grad(set_to_none=True)
-    with cast:
-        loss = masked_loss(model, groups, plan.balance, backward=True, **kwargs)
+    # initial states are drawn from it
+    torch.manual_seed(int(stable_hash(['pretraining', plan.seed, run.step], 15), 16))
+    run.optimizer.zero_grad(set_to_none=True)
+    with _precision(plan, device):
+        loss = masked_loss(model, groups, plan.balance, backward=True, **_recurrence(run))
     if not np.isfinite(loss):
-        raise SteerError(f'the loss is {loss} at step {t.step + 1}; lower lr (it is {plan.lr:g})')
+        raise SteerError(f'the loss is {loss} at step {run.step + 1}; lower lr (it is {plan.lr:g})')
     nn.utils.clip_grad_norm_(model.parameters(), plan.max_norm)
-    for g in t.optimizer.param_groups:
-        g['lr'] = plan.rate(t.step)
-    t.optimizer.step()
-    t.step += 1
+    for group in run.optimizer.param_groups:
+        group['lr'] = plan.rate(run.step)
+    run.optimizer.step()
+    run.step += 1
     return loss
 
+
+def _recurrence(run: Trained) -> dict:  # passed to the model
+    "How many recurrence steps this training step runs; nothing for a model without a loop."
+    if not _looped(run.model):
+        return {}
+    config = run.model.config
+    gen = torch_rng('recurrence', run.plan.seed, run.step)
+    drawn = sample_steps(config.mean_recurrence, config.mean_backprop_depth, generator=gen)
+    return dict(num_steps=drawn)
+
+
+def _precision(plan: TrainingPlan, device: torch.device):
+    if plan.precision == 'bf16':
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #30ed32af
-def _look(t: Trained, items: pd.DataFrame):
-    "Test, and add rows to the curve."
-    table = score_table(forced_scores(t.model, items))
-    t.curve += [
-        (t.step, t.seconds, 'exact', r.set, int(r.level), float(r.exact))
-        for r in table.itertuples()
+def _note(run: Trained, losses: list[float]):
+    "Add loss and learning rate to the curve."
+    run.curve += [
+        (run.step, run.seconds, 'loss', 'train', 0, float(np.mean(losses))),
+        (run.step, run.seconds, 'lr', 'train', 0, run.plan.rate(run.step - 1)),
     ]
-    t.met = t.met + 1 if table.met.all() else 0
+
+
+def _test(run: Trained, items: pd.DataFrame) -> pd.DataFrame:  # as of `score_table`
+    "Test, and add rows to the curve."
+    table = score_table(forced_scores(run.model, items))
+    for row in table.itertuples():
+        found = (row.set, int(row.level), float(row.exact))
+        run.curve.append((run.step, run.seconds, 'exact', *found))
+    run.met = run.met + 1 if table.met.all() else 0
     return table
 
 
 def _shares(table: pd.DataFrame) -> dict:
     "Set -> share of exact items, of the first rows of each set."
-    return table[table.level == 0].drop_duplicates('set').set_index('set').exact.round(4).to_dict()
+    first = table[table.level == 0].drop_duplicates('set')
+    return first.set_index('set').exact.round(4).to_dict()
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #69e190ae
 def pretrain(
-    t: Trained,  # a new one, or one read by `load_twin_state`
+    run: Trained,  # a new one, or one read by `load_twin_state`
     *,
     folder: str | Path | None = None,  # for checkpoints; none are written if not given
     workers: int = 0,  # processes that make batches ahead
@@ -414,66 +446,69 @@ def pretrain(
     desc: str = 'training',  # label of the progress bar
 ) -> Trained:  # the same object
     "Train to the end of the plan, or until the tests have met all targets."
-    plan, items, losses = t.plan, symbol_tests(t.plan.corpus, t.plan.tests, seed=1), []
-    last, clock = min(plan.steps, until or plan.steps), time.monotonic() - t.seconds
+    plan = run.plan
+    items = symbol_tests(plan.corpus, plan.tests, seed=1)
+    last = min(plan.steps, until or plan.steps)
+    clock = time.monotonic() - run.seconds
     bar = progress(total=plan.steps, desc=desc, unit='step')
-    bar.update(t.step)
+    bar.update(run.step)
+    losses = []
     with torch.random.fork_rng():
-        t.model.train()
-        for groups in _stream(plan, t.step, workers):
-            if t.step >= last or t.done:
+        run.model.train()
+        for groups in _stream(plan, run.step, workers):
+            if run.step >= last or run.done:
                 break
-            losses.append(_advance(t, groups))
+            losses.append(_advance(run, groups))
             bar.update()
-            if t.step % 20 and t.step % plan.every and t.step < last:
+            if run.step % 20 and run.step % plan.every and run.step < last:
                 continue
-            t.seconds = time.monotonic() - clock
-            t.curve += [
-                (t.step, t.seconds, 'loss', 'train', 0, float(np.mean(losses))),
-                (t.step, t.seconds, 'lr', 'train', 0, plan.rate(t.step - 1)),
-            ]
+            run.seconds = time.monotonic() - clock
+            _note(run, losses)
             losses = []
-            if t.step % plan.every == 0 or t.step == plan.steps:
-                bar.set_postfix(_shares(_look(t, items)))
+            if run.step % plan.every == 0 or run.step == plan.steps:
+                bar.set_postfix(_shares(_test(run, items)))
                 if folder is not None:
-                    save_twin_state(t, folder)
-    t.seconds = time.monotonic() - clock
+                    save_twin_state(run, folder)
+    run.seconds = time.monotonic() - clock
     if folder is not None:
-        save_twin_state(t, folder)
+        save_twin_state(run, folder)
     bar.close()
-    return t
+    return run
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #4718edec
 _FILE = 'checkpoint.safetensors'
+_MOMENTS = ('exp_avg', 'exp_avg_sq')  # of AdamW
 
 
 def save_twin_state(
-    t: Trained,
+    run: Trained,
     folder: str | Path,  # made if needed; an older checkpoint in it is replaced
 ) -> Path:  # the file
     "Write everything that going on needs, atomically."
-    named = dict(t.model.named_parameters())
-    tensors = {f'weight.{k}': p for k, p in named.items()}
-    for k, p in named.items():
-        state = t.optimizer.state.get(p, {})
-        tensors |= {f'{s}.{k}': state[s] for s in ('exp_avg', 'exp_avg_sq') if s in state}
+    named = dict(run.model.named_parameters())
+    tensors = {f'weight.{name}': param for name, param in named.items()}
+    for name, param in named.items():
+        state = run.optimizer.state.get(param, {})
+        tensors |= {f'{moment}.{name}': state[moment] for moment in _MOMENTS if moment in state}
     about = dict(
         schema=1,
-        plan=asdict(t.plan),
-        config=_config(t.model),
-        step=t.step,
-        met=t.met,
-        seconds=t.seconds,
-        curve=t.curve,
+        plan=asdict(run.plan),
+        config=_config_hash(run.model),
+        step=run.step,
+        met=run.met,
+        seconds=run.seconds,
+        curve=run.curve,
     )
     return write_tensors(Path(folder) / _FILE, tensors, about)
 
 
-def _config(model: nn.Module) -> str:
-    return stable_hash({k: str(v) for k, v in model.config.to_dict().items() if k not in _free})
-
-
 _free = ('_name_or_path', 'transformers_version', 'dtype', 'torch_dtype')
+
+
+def _config_hash(model: nn.Module) -> str:
+    "Of what shapes the model; equal for the models that can take each other's weights."
+    config = model.config.to_dict()
+    return stable_hash({name: str(value) for name, value in config.items() if name not in _free})
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #c6a342d2
 @reads('a checkpoint')
@@ -488,66 +523,79 @@ def load_twin_state(
         raise RunError(
             f'{path} is no checkpoint of this trainer: schema {about.get("schema")!r}, not 1'
         )
-    if about['config'] != _config(model):
+    if about['config'] != _config_hash(model):
         raise SteerError(f'{path} is of a model of another shape; build the twin it was made with')
-    t = Trained(
+    run = Trained(
         model,
         TrainingPlan(**about['plan']),
-        about['step'],
-        about['seconds'],
-        [tuple(r) for r in about['curve']],
-        about['met'],
+        step=about['step'],
+        seconds=about['seconds'],
+        curve=[tuple(row) for row in about['curve']],
+        met=about['met'],
     )
     with torch.no_grad():
-        for k, p in model.named_parameters():
-            p.copy_(tensors[f'weight.{k}'])
-            if f'exp_avg.{k}' not in tensors:
+        for name, param in model.named_parameters():
+            param.copy_(tensors[f'weight.{name}'])
+            if f'exp_avg.{name}' not in tensors:
                 continue
-            moments = {s: tensors[f'{s}.{k}'].to(p.device) for s in ('exp_avg', 'exp_avg_sq')}
-            t.optimizer.state[p] = dict(step=torch.tensor(float(t.step)), **moments)
-    return t
+            state = dict(step=torch.tensor(float(run.step)))
+            for moment in _MOMENTS:
+                state[moment] = tensors[f'{moment}.{name}'].to(param.device)
+            run.optimizer.state[param] = state
+    return run
 
 # %% ../../../nbs/methods/training/01_pretraining.ipynb #8d40992d
 def save_twin(
-    t: Trained,
+    run: Trained,
     folder: str | Path,  # e.g. `data/models/looped-1`
     record: dict | None = None,  # what else to record: command, hardware, ...
     tests: int = 200,  # items per set and level of the final tests
 ) -> pd.DataFrame:  # scores of the stored weights, as of `score_table`
     "Write a model that `load_model` reads, with its curve, its scores and how it was made."
     folder = Path(folder)
-    half = AutoModelForCausalLM.from_config(t.model.config)
-    half.load_state_dict(t.model.state_dict())
+    _write_half(run.model, folder)
+    table = _final_scores(run, folder, tests)
+    write_table(folder / 'curve.parquet', run.table)
+    write_table(folder / 'scores.parquet', table.reset_index(drop=True))
+    digest = file_sha256(folder / 'model.safetensors')
+    write_json(folder / 'source.json', dict(file='model.safetensors', sha256=digest))
+    head = dict(
+        schema=1,
+        plan=asdict(run.plan),
+        steps=run.step,
+        seconds=round(run.seconds),
+        exact=_shares(table),
+    )
+    write_json(folder / 'twin.json', head | (record or {}))
+    return table
+
+
+def _write_half(model: nn.Module, folder: Path):
+    "Weights in float16, configuration and tokenizer."
+    half = AutoModelForCausalLM.from_config(model.config)
+    half.load_state_dict(model.state_dict())
     half.half().save_pretrained(folder)
     (folder / 'model.safetensors').chmod(0o644)  # safetensors writes for the owner only
     symbol_tokenizer().save_pretrained(folder)
-    model, items = (
-        read_twin(folder).to(next(t.model.parameters()).device),
-        symbol_tests(t.plan.corpus, tests),
-    )
-    table = score_table(forced_scores(model, items)).assign(
-        num_steps=getattr(model.config, 'mean_recurrence', 1)
-    )
-    if _looped(model):
-        more = against_steps(model, symbol_tests(t.plan.corpus, max(2, tests // 4)))
-        table = pd.concat([table, more]).drop_duplicates(
-            ['set', 'level', 'num_steps']
-        )  # at the mean, the larger sample stays
-    write_table(folder / 'curve.parquet', t.table)
-    write_table(folder / 'scores.parquet', table.reset_index(drop=True))
-    digest = file_sha256(folder / 'model.safetensors')
-    head = dict(
-        schema=1, plan=asdict(t.plan), steps=t.step, seconds=round(t.seconds), exact=_shares(table)
-    )
-    write_json(folder / 'source.json', dict(file='model.safetensors', sha256=digest))
-    write_json(folder / 'twin.json', head | (record or {}))
-    return table
+
+
+def _final_scores(run: Trained, folder: Path, tests: int) -> pd.DataFrame:
+    "Of the stored weights; of a looped model against recurrence steps too."
+    model = read_twin(folder).to(next(run.model.parameters()).device)
+    items = symbol_tests(run.plan.corpus, tests)
+    table = score_table(forced_scores(model, items))
+    table['num_steps'] = getattr(model.config, 'mean_recurrence', 1)
+    if not _looped(model):
+        return table
+    few = symbol_tests(run.plan.corpus, max(2, tests // 4))
+    both = pd.concat([table, against_steps(model, few)])
+    # at the mean number of steps, the larger sample stays
+    return both.drop_duplicates(['set', 'level', 'num_steps'])
 
 
 def read_twin(
     folder: str | Path,  # as written by `save_twin`
 ) -> nn.Module:  # in eval mode, in float32
     "The stored model by itself."
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True
-    ).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    return model.eval()
