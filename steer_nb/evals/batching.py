@@ -38,104 +38,128 @@ class BatchedRequest:
 
     @property
     def alike(self) -> tuple:
-        "Asks for which this is equal are answered as one."
+        "Requests for which this is equal are answered as one."
         return ()
 
     @classmethod
-    def answer(cls, asks: list['BatchedRequest']) -> list:
-        "One answer per ask."
+    def answer(cls, requests: list['BatchedRequest']) -> list:
+        "One answer per request: what was asked for, or the `SteerError` that ends its experiment."
         raise NotImplementedError
 
 
 def together(
-    steps: Iterable[Generator],  # experiments: each yields asks and is sent their answers
+    steps: Iterable[Generator],  # experiments: each yields requests and is sent their answers
 ) -> list:  # what each returned, or the `SteerError` that ended it; a single one's error is raised
-    "Run experiments side by side, answering asks that are alike as one."
-    steps = list(steps)
-    out, waits, asked = [None] * len(steps), {}, [0] * len(steps)
-
-    def go(i: int, send) -> None:
-        try:
-            waits[i] = send()
-            asked[i] += 1
-            return
-        except StopIteration as e:
-            out[i] = e.value
-        except SteerError as e:
-            if len(steps) == 1:
-                raise
-            out[i] = e
-        waits.pop(i, None)
-
+    "Run experiments side by side, answering requests that are alike as one."
+    experiments = list(steps)
+    company = _Company(experiments)
     try:
-        for i, s in enumerate(steps):
-            go(i, lambda: next(s))
-        while waits:
-            kind = lambda i: (type(waits[i]), id(waits[i].lm.model), waits[i].alike, waits[i].stage)
-            first = min(waits, key=lambda i: (waits[i].stage, asked[i], i))
-            mine = [i for i in sorted(waits) if kind(i) == kind(first)]
-            asks, began = [waits[i] for i in mine], time.perf_counter()
-            answers = type(asks[0]).answer(asks)
-            for a in asks:
-                if a.run is not None:
-                    a.run.clock(a.desc, (time.perf_counter() - began) / len(asks))
-            for i in mine:
-                got = answers.pop(0)
-                go(
-                    i,
-                    lambda: (
-                        steps[i].throw(got) if isinstance(got, SteerError) else steps[i].send(got)
-                    ),
-                )
-            del asks, got  # not to be kept while the next are answered
-    except BaseException as e:
-        _end(steps, e)
+        for i in range(len(experiments)):
+            company.advance(i)
+        while company.waiting:
+            company.serve()
+    except BaseException as error:
+        _end(experiments, error)
         raise
-    return out
+    return company.results
 
 
-def _end(steps: list[Generator], e: BaseException) -> None:
-    "Let every experiment know why it ends, so that its run says so."
-    for s in steps:
+class _Company:
+    "Experiments side by side: what each waits for, and what it returned."
+
+    def __init__(self, experiments: list[Generator]):
+        self.experiments = experiments
+        self.waiting: dict[int, BatchedRequest] = {}  # by the experiment's place
+        self.asked = [0] * len(experiments)  # requests so far
+        self.results: list = [None] * len(experiments)
+
+    def advance(self, i: int, answer: Any = None) -> None:
+        "Let an experiment go on, to its next request or its end."
+        experiment = self.experiments[i]
+        self.waiting.pop(i, None)
         try:
-            s.throw(e)
-        except (StopIteration, type(e)):
+            if isinstance(answer, SteerError):
+                request = experiment.throw(answer)
+            else:
+                request = experiment.send(answer)
+        except StopIteration as stop:
+            self.results[i] = stop.value
+        except SteerError as error:
+            if len(self.experiments) == 1:
+                raise
+            self.results[i] = error
+        else:
+            self.waiting[i] = request
+            self.asked[i] += 1
+
+    def serve(self) -> None:
+        "Answer the request whose turn it is, with all that are alike."
+        turn = min(self.waiting, key=lambda i: (self.waiting[i].stage, self.asked[i], i))
+        served = [i for i in sorted(self.waiting) if self._kind(i) == self._kind(turn)]
+        requests = [self.waiting[i] for i in served]
+        began = time.perf_counter()
+        answers = type(requests[0]).answer(requests)
+        seconds = (time.perf_counter() - began) / len(requests)
+        for request in requests:
+            if request.run is not None:
+                request.run.clock(request.desc, seconds)
+        for i in served:
+            self.advance(i, answers.pop(0))  # an answer is let go as soon as it is used
+
+    def _kind(self, i: int) -> tuple:
+        request = self.waiting[i]
+        return type(request), id(request.lm.model), request.alike, request.stage
+
+
+def _end(experiments: list[Generator], error: BaseException) -> None:
+    "Let every experiment know why it ends, so that its run says so."
+    for experiment in experiments:
+        try:
+            experiment.throw(error)
+        except (StopIteration, type(error)):
             pass
 
 # %% ../../nbs/evals/02_batching.ipynb #45ae3ba1
 def merge_questions(
-    qs: list[Questions],
-) -> tuple[
-    Questions, list[np.ndarray]
-]:  # all distinct items; and for each of `qs`, where its items are among them
+    parts: list[Questions],
+) -> tuple[Questions, list[np.ndarray]]:  # distinct items; per part, where its items are
     "Several sets of questions as one."
-    if len(qs) == 1:
-        return qs[0], [np.arange(len(qs[0]))]
-    if len(kinds := {q.scoring for q in qs}) > 1:
+    if len(parts) == 1:
+        return parts[0], [np.arange(len(parts[0]))]
+    kinds = {part.scoring for part in parts}
+    if len(kinds) > 1:
         raise SteerError(f'questions of different scoring cannot be merged: {sorted(kinds)}')
-    at, rows, where = {}, [], []
-    for j, q in enumerate(qs):
-        keys = [
-            (tuple(p), tuple(map(tuple, a)), tuple(c), int(k))
-            for p, a, c, k in zip(q.prompts, q.answers, q.chars, q.correct)
-        ]
-        for i, k in enumerate(keys):
-            if k not in at:
-                at[k] = len(rows)
-                rows.append((j, i))
-        where.append(np.array([at[k] for k in keys], int))
-    take = lambda name: [getattr(qs[j], name)[i] for j, i in rows]
-    prompts = take('prompts')
-    return replace(
-        qs[0],
-        ids=take('ids'),
+    places = {}  # what makes a question -> where it is in the merged ones
+    first = []  # (part, item) of each merged question
+    where = []
+    for part in parts:
+        found = []
+        for i in range(len(part)):
+            key = _question_key(part, i)
+            if key not in places:
+                places[key] = len(first)
+                first.append((part, i))
+            found.append(places[key])
+        where.append(np.array(found, int))
+    prompts = [part.prompts[i] for part, i in first]
+    merged = replace(
+        parts[0],
+        ids=[part.ids[i] for part, i in first],
         prompts=prompts,
-        answers=take('answers'),
-        chars=take('chars'),
-        correct=np.array(take('correct'), int),
-        letters=max((q.letters for q in qs), key=len),
+        answers=[part.answers[i] for part, i in first],
+        chars=[part.chars[i] for part, i in first],
+        correct=np.array([part.correct[i] for part, i in first], int),
+        letters=max((part.letters for part in parts), key=len),
         shared=common_start(prompts, 16),
-    ), where
+    )
+    return merged, where
+
+
+def _question_key(questions: Questions, i: int) -> tuple:
+    "What makes a question: its tokens, answers and right answer, but not its id."
+    answers = tuple(tuple(answer) for answer in questions.answers[i])
+    lengths = tuple(questions.chars[i])
+    return tuple(questions.prompts[i]), answers, lengths, int(questions.correct[i])
 
 # %% ../../nbs/evals/02_batching.ipynb #44c0d8bc
 @dataclass(frozen=True)
@@ -144,9 +168,7 @@ class Answered:
 
     logp: np.ndarray  # (items, choices), nan where an item has fewer
     states: dict[int, Tensor]  # block -> (items, d), on entry at the last prompt token
-    grads: dict[
-        str, Tensor
-    ]  # site -> (items, width), gradient of the lead; nan for items that were not wanted
+    grads: dict[str, Tensor]  # site -> (items, width), of the logit difference; nan if not wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +176,9 @@ class Answers(BatchedRequest):
     "The unsteered model's answers."
 
     lm: LM
-    q: Questions
+    questions: Questions
     depths: tuple = ()  # blocks whose entry is read as well
-    probes: tuple = ()  # sites where the lead's gradient is taken
+    probes: tuple = ()  # sites where the gradient of the logit difference is taken
     wanted: np.ndarray | None = None  # (items,) bool: whose gradient; all by default
     positions: str = 'last'  # of the edits that the gradient is for
     batch_tokens: int | None = None  # padded tokens per batch
@@ -166,50 +188,60 @@ class Answers(BatchedRequest):
 
     @property
     def alike(self) -> tuple:
-        return (self.q.scoring, self.depths, self.probes, self.positions if self.probes else '')
+        positions = self.positions if self.probes else ''
+        return self.questions.scoring, self.depths, self.probes, positions
 
     @classmethod
-    def answer(cls, asks: list['Answers']) -> list[Answered]:
-        a, lm, (q, where) = asks[0], asks[0].lm, merge_questions([a.q for a in asks])
-        logp, wanted = (
-            np.full((len(q), int(q.n_choices.max())), np.nan, np.float32),
-            np.zeros(len(q), bool),
+    def answer(cls, requests: list['Answers']) -> list[Answered]:
+        merged, where = merge_questions([request.questions for request in requests])
+        wanted = np.zeros(len(merged), bool)
+        for request, rows in zip(requests, where, strict=True):
+            wanted[rows if request.wanted is None else rows[request.wanted]] = True
+        whole = _answer_questions(requests[0], merged, wanted)
+        out = []
+        for request, rows in zip(requests, where, strict=True):
+            at = torch.from_numpy(rows)
+            choices = request.questions.n_choices.max()
+            states = {depth: x[at] for depth, x in whole.states.items()}
+            grads = {site: x[at] for site, x in whole.grads.items()}
+            out.append(Answered(whole.logp[rows, :choices], states, grads))
+        return out
+
+
+def _answer_questions(request: Answers, questions: Questions, wanted: np.ndarray) -> Answered:
+    "What a request asks for, of the questions of all that are alike."
+    lm = request.lm
+    n = len(questions)
+    logp = np.full((n, int(questions.n_choices.max())), np.nan, np.float32)
+    states = {depth: torch.zeros(n, lm.d_model) for depth in request.depths}
+    grads = {}
+    for site in request.probes:
+        grads[site] = torch.full((n, sites_of(lm, site)[0].tap.width), torch.nan)
+    whole = bool(request.probes) and request.positions in ('all', 'prompt')
+    budget = (request.batch_tokens or default_budget(lm)) // 2  # prompt and branches padded apart
+    batches = question_batches(questions, budget)
+    for rows in progress(batches, desc=request.desc, unit='batch') if request.desc else batches:
+        some = pick_questions(questions, rows)
+        prefix = prefill(lm, question_tree(lm, some, whole))
+        choices = read_choices(lm, some, prefix.tree, prefix.final[:, None])[:, 0]
+        logp[rows, : choices.shape[1]] = choices
+        for depth, x in states.items():
+            x[rows] = prefix.entry[depth][:, prefix.tree.last].float().cpu()
+        mine = np.flatnonzero(wanted[rows]).tolist()
+        if not (request.probes and mine):
+            continue
+        if len(mine) < len(rows):
+            some = pick_questions(some, mine)
+            prefix = pick_prefix(prefix, mine)
+        found = logit_difference_gradients(
+            lm, some, prefix, list(request.probes), request.positions
         )
-        for x, w in zip(asks, where):
-            wanted[w if x.wanted is None else w[x.wanted]] = True
-        states = {d: torch.zeros(len(q), lm.d_model) for d in a.depths}
-        grads = {s: torch.full((len(q), sites_of(lm, s)[0].tap.width), torch.nan) for s in a.probes}
-        whole = bool(a.probes) and a.positions in ('all', 'prompt')
-        batches = question_batches(
-            q, (a.batch_tokens or default_budget(lm)) // 2
-        )  # prompt and branches are padded apart
-        for rows in progress(batches, desc=a.desc, unit='batch') if a.desc else batches:
-            some = pick_questions(q, rows)
-            prefix = prefill(lm, question_tree(lm, some, whole))
-            got = read_choices(lm, some, prefix.tree, prefix.final[:, None])[:, 0]
-            logp[rows, : got.shape[1]] = got
-            for d, x in states.items():
-                x[rows] = prefix.entry[d][:, prefix.tree.last].float().cpu()
-            if a.probes and len(mine := np.flatnonzero(wanted[rows]).tolist()):
-                every = len(mine) == len(rows)
-                for x, g in zip(
-                    grads.values(),
-                    logit_difference_gradients(
-                        lm,
-                        some if every else pick_questions(some, mine),
-                        prefix if every else pick_prefix(prefix, mine),
-                        list(a.probes),
-                        a.positions,
-                    ),
-                ):
-                    x[[rows[k] for k in mine]] = g
-        take = lambda d, w: {k: x[torch.from_numpy(w)] for k, x in d.items()}
-        return [
-            Answered(logp[w, : x.q.n_choices.max()], take(states, w), take(grads, w))
-            for x, w in zip(asks, where)
-        ]
+        at = [rows[k] for k in mine]
+        for site, gradient in zip(request.probes, found, strict=True):
+            grads[site][at] = gradient
+    return Answered(logp, states, grads)
 
-
+# %% ../../nbs/evals/02_batching.ipynb #99d3150d
 @dataclass(frozen=True, eq=False)
 class States(BatchedRequest):
     "Activations at the last token of texts; its answer is site -> (texts, d), float32."
@@ -218,35 +250,33 @@ class States(BatchedRequest):
     ids: list[list[int]]  # token ids of every text
     groups: list  # one label per text: texts of a group are likely to begin alike
     sites: tuple  # names
-    depths: tuple | None = (
-        None  # the blocks that these sites enter, if they all are in the residual stream between blocks
-    )
+    depths: tuple | None = None  # blocks that the sites enter, if all lie between blocks
     run: Any = None
     desc: str = ''  # label of a progress bar
     stage: int = 1
 
     @property
     def alike(self) -> tuple:
-        return (self.sites, self.depths)
+        return self.sites, self.depths
 
     @classmethod
-    def answer(cls, asks: list['States']) -> list:
-        lm, at = asks[0].lm, {}
-        for a in asks:
-            for ids, g in zip(a.ids, a.groups):
-                at.setdefault((tuple(ids), str(g)), len(at))
-        ids = [list(k) for k, _ in at]
-        if asks[0].depths is None:
-            got = {
-                s: x.float()
-                for s, x in capture(lm, ids, list(asks[0].sites), desc=asks[0].desc).items()
-            }
-        else:
-            read = read_branches(
-                lm, ids, [g for _, g in at], sorted(set(asks[0].depths)), default_budget(lm)
-            )
-            got = {s: read[d] for s, d in zip(asks[0].sites, asks[0].depths)}
-        rows = [
-            torch.tensor([at[tuple(ids), str(g)] for ids, g in zip(a.ids, a.groups)]) for a in asks
-        ]
-        return [{s: x[r] for s, x in got.items()} for r in rows]
+    def answer(cls, requests: list['States']) -> list[dict[str, Tensor]]:
+        places = {}  # (token ids, group) -> where it is among the distinct texts
+        where = []
+        for request in requests:
+            found = []
+            for ids, group in zip(request.ids, request.groups, strict=True):
+                found.append(places.setdefault((tuple(ids), str(group)), len(places)))
+            where.append(torch.tensor(found))
+        ids = [list(tokens) for tokens, _ in places]
+        states = requests[0]._read(ids, [group for _, group in places])
+        return [{site: x[rows] for site, x in states.items()} for rows in where]
+
+    def _read(self, ids: list[list[int]], groups: list[str]) -> dict[str, Tensor]:
+        "Activations of the texts of all requests that are alike."
+        if self.depths is None:
+            acts = capture(self.lm, ids, list(self.sites), desc=self.desc)
+            return {site: x.float() for site, x in acts.items()}
+        depths = sorted(set(self.depths))
+        entered = read_branches(self.lm, ids, groups, depths, default_budget(self.lm))
+        return {site: entered[d] for site, d in zip(self.sites, self.depths, strict=True)}
