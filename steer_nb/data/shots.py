@@ -43,20 +43,31 @@ def _format(name: str) -> PromptFormat:
     return FORMATS[name]
 
 
+def _as_dict(row: Any) -> Any:
+    "A row by column names, whatever a table gave it as."
+    return row if hasattr(row, 'keys') else row._asdict()
+
+
 def question_prompt(
     row: Any,  # an item, or a question's text
     format: str = 'lirefs',  # one of `FORMATS`
 ) -> str:  # ends in 'A: ', with the space
     "The bare question, as states are read from it."
-    q = row if isinstance(row, str) else row['question'] if hasattr(row, 'keys') else row.question
-    return f'Q: {q}{_format(format).before_answer}A: '
+    question = row if isinstance(row, str) else _as_dict(row)['question']
+    return f'Q: {question}{_format(format).before_answer}A: '
 
 # %% ../../nbs/data/06_shots.ipynb #23e4a48f
 STEPS = "Let's think step by step. "
 
 
-def _options(row: Any) -> str:
-    return 'Options are:' + ''.join(f'\n({a}): {c}' for a, c in zip(LETTERS, row['choices']))
+def _lettered(row: Any) -> list[str]:
+    "A line per option."
+    pairs = zip(LETTERS, row['choices'], strict=False)
+    return [f'({letter}): {choice}' for letter, choice in pairs]
+
+
+def _with_options(row: Any) -> str:
+    return '\n'.join([f'Q: {row["question"]}', 'Options are:', *_lettered(row)])
 
 
 def shot(
@@ -65,20 +76,16 @@ def shot(
     cot: bool | None = None,  # with its reasoning; the format's default if not given
 ) -> str:  # ends in a blank line
     "One worked example."
-    f = _format(format)
-    if f.cot if cot is None else cot:
-        if not row.get('cot'):
-            raise SteerError(
-                f"item {row['id']!r} carries no worked solution (column 'cot'): use cot=False, or the validation split of mmlu_pro"
-            )
-        return (
-            f'Q: {row["question"]}\n{_options(row)}\n\n{row["cot"]}\n\n'
-            if format == 'lirefs'
-            else f'Q: {row["question"]}\n{_options(row)}\n{row["cot"]}\n\n'
+    if cot is None:
+        cot = _format(format).cot
+    if not cot:
+        return f'{_with_options(row)}\nA: The answer is ({LETTERS[row["correct"]]}).\n\n'
+    if not row.get('cot'):
+        raise SteerError(
+            f"item {row['id']!r} carries no worked solution (column 'cot'): use cot=False, or the validation split of mmlu_pro"
         )
-    return (
-        f'Q: {row["question"]}\n{_options(row)}\nA: The answer is ({LETTERS[row["correct"]]}).\n\n'
-    )
+    gap = '\n\n' if format == 'lirefs' else '\n'
+    return f'{_with_options(row)}{gap}{row["cot"]}\n\n'
 
 
 def choice_prompt(
@@ -88,15 +95,15 @@ def choice_prompt(
     cot: bool | None = None,  # ask for steps; the format's default if not given
 ) -> str:  # ends in a space
     "A multiple-choice question with its options, after worked examples."
-    f, row = _format(format), row if hasattr(row, 'keys') else row._asdict()
-    steps = f.cot if cot is None else cot
-    if any(s['id'] == row['id'] for s in shots):
+    form = _format(format)
+    row = _as_dict(row)
+    if cot is None:
+        cot = form.cot
+    if any(example['id'] == row['id'] for example in shots):
         raise SteerError(f'item {row["id"]!r} is among its own examples')
-    ask = STEPS if steps and (shots or format == 'lirefs') else ''
-    return (
-        ''.join(shot(s, format, steps) for s in shots)
-        + f'Q: {row["question"]}\n{_options(row)}{f.before_asked}A: {ask}'
-    )
+    solved = ''.join(shot(example, format, cot) for example in shots)
+    steps = STEPS if cot and (shots or format == 'lirefs') else ''
+    return f'{solved}{_with_options(row)}{form.before_asked}A: {steps}'
 
 # %% ../../nbs/data/06_shots.ipynb #7084c5ca
 def pick_shots(
@@ -108,15 +115,16 @@ def pick_shots(
     "Worked examples for each category."
     if k < 1:
         raise SteerError(f'k is {k}; give at least 1 example, or none at all')
-    out = {}
-    for c, g in pool.groupby(by, sort=True) if by else [('', pool)]:
-        if len(g) < k:
+    shots = {}
+    for category, solved in pool.groupby(by, sort=True) if by else [('', pool)]:
+        if len(solved) < k:
             raise SteerError(
-                f'{by or "the pool"} {c!r} has {len(g)} solved items; {k} examples were asked for'
+                f'{by or "the pool"} {category!r} has {len(solved)} solved items; {k} examples were asked for'
             )
-        rows = g.sort_values('id').to_dict('records')
-        out[c] = [rows[i] for i in sorted(rng('shots', c, seed).permutation(len(rows))[:k])]
-    return out
+        rows = solved.sort_values('id').to_dict('records')
+        drawn = rng('shots', category, seed).permutation(len(rows))[:k]
+        shots[category] = [rows[i] for i in sorted(drawn)]
+    return shots
 
 
 def shot_prompts(
@@ -127,12 +135,15 @@ def shot_prompts(
 ) -> list[str]:
     "A prompt per item."
     rows = items.to_dict('records')
-    if shots and '' not in shots and (lost := sorted({r['category'] for r in rows} - set(shots))):
-        raise SteerError(f'no examples for category {lost[0]!r}; there are: {", ".join(shots)}')
-    return [
-        choice_prompt(r, format, (shots.get('') or shots[r['category']]) if shots else (), cot)
-        for r in rows
-    ]
+    if shots and '' not in shots:
+        lost = sorted({row['category'] for row in rows} - set(shots))
+        if lost:
+            raise SteerError(f'no examples for category {lost[0]!r}; there are: {", ".join(shots)}')
+    prompts = []
+    for row in rows:
+        examples = (shots.get('') or shots[row['category']]) if shots else ()
+        prompts.append(choice_prompt(row, format, examples, cot))
+    return prompts
 
 # %% ../../nbs/data/06_shots.ipynb #468c79ad
 HEADLINE = 'As an expert problem solver, solve step by step the following mathematical questions.'
@@ -186,9 +197,13 @@ def gsm_shots(
 ) -> list[tuple[str, str, str]]:  # question, solution, answer
     "Examples from solved rows."
     rows = items.to_dict('records')[:k]
-    if len(rows) < k or not all(r.get('solution') for r in rows):
+    if len(rows) < k or not all(row.get('solution') for row in rows):
         raise SteerError(f'{k} rows with a solution are needed: load gsm8k, split train')
-    return [(r['question'], ' '.join(r['solution'].split()), r['answers'][0]) for r in rows]
+    shots = []
+    for row in rows:
+        on_one_line = ' '.join(row['solution'].split())
+        shots.append((row['question'], on_one_line, row['answers'][0]))
+    return shots
 
 
 def gsm_prompt(
@@ -196,17 +211,23 @@ def gsm_prompt(
     shots: tuple = OUR_SUMS,  # question, solution, answer
 ) -> str:  # ends in a space
     "A sum in words after solved ones."
-    row = row if hasattr(row, 'keys') else row._asdict()
-    if any(q == row['question'] for q, *_ in shots):
-        raise SteerError(f'the question {row["question"][:60]!r} is among its own examples')
-    solved = ''.join(
-        f'Q: {q}\nA: {STEPS}{s} The answer is {a}. The final answer is {a}.\n\n'
-        for q, s, a in shots
-    )
-    return f'{HEADLINE}\n\n{solved}Q: {row["question"]}\nA: {STEPS}'
+    asked = _as_dict(row)['question']
+    prompt = f'{HEADLINE}\n\n'
+    for question, solution, answer in shots:
+        if question == asked:
+            raise SteerError(f'the question {asked[:60]!r} is among its own examples')
+        ending = f'The answer is {answer}. The final answer is {answer}.'
+        prompt += f'Q: {question}\nA: {STEPS}{solution} {ending}\n\n'
+    return f'{prompt}Q: {asked}\nA: {STEPS}'
 
 # %% ../../nbs/data/06_shots.ipynb #2eb8ae2b
-def popqa_prompt(row: Any) -> str:
+_CHINESE_STEPS = '让我们一步一步思考。'
+
+
+def popqa_prompt(
+    row: Any,  # an item, or a question's text
+) -> str:
+    "The bare question of an open set."
     return question_prompt(row, 'huginn')
 
 
@@ -215,15 +236,12 @@ def ceval_prompt(
     shots: list = (),  # solved items, from the dev split
 ) -> str:
     "A C-Eval question after Chinese examples."
-    row, bare = (
-        row if hasattr(row, 'keys') else row._asdict(),
-        lambda s: '\n'.join(f'({a}): {c}' for a, c in zip(LETTERS, s['choices'])),
-    )
-    solved = ''.join(
-        f'Q: {s["question"]}\n{bare(s)}\n\nA: 让我们一步一步思考。{s.get("cot", "")}所以答案是{LETTERS[s["correct"]]}。\n\n'
-        for s in shots
-    )
-    return f'{solved}Q: {row["question"]}\n{_options(row)}\n\nA: 让我们一步一步思考。'
+    prompt = ''
+    for example in shots:
+        lines = '\n'.join([f'Q: {example["question"]}', *_lettered(example)])
+        answer = f'{example.get("cot", "")}所以答案是{LETTERS[example["correct"]]}。'
+        prompt += f'{lines}\n\nA: {_CHINESE_STEPS}{answer}\n\n'
+    return f'{prompt}{_with_options(_as_dict(row))}\n\nA: {_CHINESE_STEPS}'
 
 # %% ../../nbs/data/06_shots.ipynb #5b905c60
 _NUMBER = r'[-−]?\s*[$€£¥]?\s*(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?'
@@ -234,12 +252,18 @@ def _number(text: str) -> str | None:
     hits = list(re.finditer(rf'[Tt]he final answer is:?\s*({_NUMBER})', text))
     if not hits:
         return None
-    s = re.sub(r'[,\s$€£¥]', '', hits[-1][1]).replace('−', '-')
-    return s.rstrip('0').rstrip('.') if '.' in s else s
+    number = re.sub(r'[,\s$€£¥]', '', hits[-1][1]).replace('−', '-')
+    return number.rstrip('0').rstrip('.') if '.' in number else number
 
 
-def _first(pattern: str) -> Callable:
-    return lambda text: (m := re.search(pattern, text)) and m[1]
+def _first(pattern: str) -> Callable[[str], str | None]:
+    "A reader of what a pattern finds first."
+
+    def read(text: str) -> str | None:
+        match = re.search(pattern, text)
+        return match[1] if match else None
+
+    return read
 
 
 READERS = dict(
@@ -261,17 +285,6 @@ def read_answer(
     return READERS[reader](text) or None
 
 # %% ../../nbs/data/06_shots.ipynb #88a17b7e
-def _same_number(a: str, b: str) -> bool:
-    try:
-        return float(a) == float(b)
-    except ValueError:
-        return False
-
-
-def _own(text: str) -> str:
-    return re.split(r'\n\s*Q: ', text, maxsplit=1)[0]
-
-
 def grade(
     items: pd.DataFrame,  # asked
     texts: list[str],  # what the model wrote, in the same order
@@ -280,33 +293,49 @@ def grade(
     "Which answers could be read, and which are right."
     if len(items) != len(texts):
         raise SteerError(f'{len(texts)} texts for {len(items)} items')
-    rows = [_graded(r, t, reader) for r, t in zip(items.to_dict('records'), texts)]
-    return pd.DataFrame(rows).assign(
-        **{c: items[c].to_numpy() for c in ('reasoning', 'category') if c in items}
-    )
+    grade_one = _named_answer if reader == 'popqa' else _read_answer
+    rows = []
+    for row, text in zip(items.to_dict('records'), texts, strict=True):
+        rows.append(grade_one(row, text, reader))
+    graded = pd.DataFrame(rows)
+    for column in ('reasoning', 'category'):
+        if column in items:
+            graded[column] = items[column].to_numpy()
+    return graded
 
 
-def _graded(r: dict, text: str, reader: str) -> dict:
-    if reader == 'popqa':
-        hit = next(
-            (
-                a
-                for a in r['answers']
-                if a and any(v in text for v in (a, a.lower(), a.capitalize()))
-            ),
-            None,
-        )
-        return dict(id=r['id'], answer=hit, parsed=bool(text.strip()), right=hit is not None)
-    got = read_answer(_own(text) if reader.endswith('strict') else text, reader)
+def _named_answer(row: dict, text: str, reader: str) -> dict:
+    "Any accepted name inside the text."
+    for name in row['answers']:
+        if name and any(form in text for form in (name, name.lower(), name.capitalize())):
+            return dict(id=row['id'], answer=name, parsed=bool(text.strip()), right=True)
+    return dict(id=row['id'], answer=None, parsed=bool(text.strip()), right=False)
+
+
+def _read_answer(row: dict, text: str, reader: str) -> dict:
+    "A letter or number that can be read off the text."
+    if reader.endswith('strict'):
+        text = re.split(r'\n\s*Q: ', text, maxsplit=1)[0]  # before an invented question
+    got = read_answer(text, reader)
     number = reader.startswith('gsm')
-    if not number and not len(r['choices']):
+    if not number and not len(row['choices']):
         raise SteerError(
-            f"item {r['id']!r} has no options: read it with 'gsm', 'gsm_strict' or 'popqa'"
+            f"item {row['id']!r} has no options: read it with 'gsm', 'gsm_strict' or 'popqa'"
         )
-    right = got is not None and (
-        _same_number(got, r['answers'][0]) if number else got == LETTERS[r['correct']]
-    )
-    return dict(id=r['id'], answer=got, parsed=got is not None, right=right)
+    if got is None:
+        right = False
+    elif number:
+        right = _same_number(got, row['answers'][0])
+    else:
+        right = got == LETTERS[row['correct']]
+    return dict(id=row['id'], answer=got, parsed=got is not None, right=right)
+
+
+def _same_number(a: str, b: str) -> bool:
+    try:
+        return float(a) == float(b)
+    except ValueError:
+        return False
 
 # %% ../../nbs/data/06_shots.ipynb #47d36d99
 def grade_table(
@@ -315,14 +344,15 @@ def grade_table(
 ) -> pd.DataFrame:  # per group: n, accuracy, unparsed, accuracy_parsed
     "Accuracy and parse failures per group."
     rows = []
-    for k, g in graded.groupby(by, sort=True, dropna=False) if by else [('all', graded)]:
+    for name, group in graded.groupby(by, sort=True, dropna=False) if by else [('all', graded)]:
+        parsed = group.right[group.parsed]
         rows.append(
             {
-                by or 'group': k,
-                'n': len(g),
-                'accuracy': g.right.mean(),
-                'unparsed': 1 - g.parsed.mean(),
-                'accuracy_parsed': g.right[g.parsed].mean() if g.parsed.any() else float('nan'),
+                by or 'group': name,
+                'n': len(group),
+                'accuracy': group.right.mean(),
+                'unparsed': 1 - group.parsed.mean(),
+                'accuracy_parsed': parsed.mean() if len(parsed) else float('nan'),
             }
         )
     return pd.DataFrame(rows)

@@ -6,7 +6,9 @@
 __all__ = ['SIDES', 'mixed_items', 'make_toolcall_data', 'leak_table', 'check_leaks', 'write_calls', 'read_calls']
 
 # %% ../../../nbs/data/toolcalls/03_calls.ipynb #4844f566
-import json, re
+import json
+import re
+from itertools import combinations
 from pathlib import Path
 
 # %% ../../../nbs/data/toolcalls/03_calls.ipynb #900ce561
@@ -28,10 +30,10 @@ def mixed_items(
     digits: float = 0.5,  # as in `copy_items`
 ) -> pd.DataFrame:  # shuffled
     "Calls and copies of one part."
-    t = pd.concat(
-        [call_items(calls, part, seed), copy_items(copies, part, seed, digits)], ignore_index=True
-    )
-    return t.iloc[rng('mix', part, seed).permutation(len(t))].reset_index(drop=True)
+    parts = [call_items(calls, part, seed), copy_items(copies, part, seed, digits)]
+    items = pd.concat(parts, ignore_index=True)
+    order = rng('mix', part, seed).permutation(len(items))
+    return items.iloc[order].reset_index(drop=True)
 
 
 def make_toolcall_data(
@@ -45,12 +47,12 @@ def make_toolcall_data(
     digits: float = 0.5,  # share of copies with a digit in them
 ) -> dict[str, pd.DataFrame]:  # train, val, test, text, ood
     "All tables of the tool-call task, disjoint in sums and passages."
-    data = {
-        p: mixed_items(n, n, p, seed, digits)
-        for p, n in dict(train=train, val=val, test=test).items()
-    }
-    return data | dict(
-        text=mixed_items(text, text // 5, 'text', seed, digits), ood=ood_items(ood, seed, cross)
+    return dict(
+        train=mixed_items(train, train, 'train', seed, digits),
+        val=mixed_items(val, val, 'val', seed, digits),
+        test=mixed_items(test, test, 'test', seed, digits),
+        text=mixed_items(text, text // 5, 'text', seed, digits),
+        ood=ood_items(ood, seed, cross),
     )
 
 # %% ../../../nbs/data/toolcalls/03_calls.ipynb #28e6c990
@@ -58,20 +60,23 @@ def leak_table(
     data: dict,  # name -> table of items
 ) -> pd.DataFrame:  # one row per leak: `a`, `b`, `by`, `n`, `example`
     "What pairs of tables have in common."
-    keys = {
-        k: dict(text=[text_key(s) for s in t.input], source=list(t.source) if 'source' in t else [])
-        for k, t in data.items()
-    }
-    rows, names = [], list(data)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            for by in ('text', 'source'):
-                shared = set(keys[a][by]) & set(keys[b][by]) - {''}
-                if not shared:
-                    continue
-                first = next(j for j, k in enumerate(keys[b][by]) if k in shared)
+    keys = {name: _leak_keys(items) for name, items in data.items()}
+    rows = []
+    for a, b in combinations(data, 2):
+        for by in ('text', 'source'):
+            shared = set(keys[a][by]) & set(keys[b][by]) - {''}
+            if shared:
+                first = [key in shared for key in keys[b][by]].index(True)
                 rows.append(dict(a=a, b=b, by=by, n=len(shared), example=data[b].input.iloc[first]))
     return pd.DataFrame(rows, columns=['a', 'b', 'by', 'n', 'example'])
+
+
+def _leak_keys(items: pd.DataFrame) -> dict[str, list[str]]:
+    "Of each item: its text, and its sum or passage where the table has it."
+    return dict(
+        text=[text_key(text) for text in items.input],
+        source=list(items.source) if 'source' in items else [],
+    )
 
 
 SIDES = dict(train='training', text='training', val='choosing', test='measuring', ood='measuring')
@@ -82,17 +87,17 @@ def check_leaks(
     sides: dict = SIDES,  # which tables train, choose or measure
 ) -> None:
     "Refuse tables that share items across training, choosing and measuring."
-    if odd := [k for k in data if k not in sides]:
-        raise suggest(odd[0], sides, 'table to look for leaks in')
+    for name in data:
+        if name not in sides:
+            raise suggest(name, sides, 'table to look for leaks in')
     found = leak_table(data)
     found = found[found.a.map(sides) != found.b.map(sides)]
-    if not len(found):
-        return
-    r = found.iloc[0]
-    raise SteerError(
-        f'{r.a} and {r.b} share {r.n} items by {r.by}, e.g. {r.example!r} ({len(found)} such pairs): '
-        'drop them from one, or make the tables with make_toolcall_data'
-    )
+    if len(found):
+        leak = found.iloc[0]
+        raise SteerError(
+            f'{leak.a} and {leak.b} share {leak.n} items by {leak.by}, e.g. {leak.example!r} ({len(found)} such pairs): '
+            'drop them from one, or make the tables with make_toolcall_data'
+        )
 
 # %% ../../../nbs/data/toolcalls/03_calls.ipynb #77df7ea6
 def write_calls(
@@ -101,52 +106,52 @@ def write_calls(
     columns: tuple = ('input', 'target', 'label'),
 ) -> Path:
     "Write items in the original's format."
-    text = ''.join(
-        json.dumps({c: r[c] for c in columns}, ensure_ascii=False) + '\n'
-        for r in items.to_dict('records')
-    )
-    write_atomic(Path(path), lambda p: p.write_text(text, encoding='utf-8'))
-    return Path(path)
-
-
-_kinds = dict(
-    positive='call', tool='call', tool_ood='call', negative='copy', copy='copy', no_tool='answer'
-)
+    text = ''
+    for row in items.to_dict('records'):
+        fields = {column: row[column] for column in columns}
+        text += json.dumps(fields, ensure_ascii=False) + '\n'
+    return write_atomic(Path(path), lambda p: p.write_text(text, encoding='utf-8'))
 
 # %% ../../../nbs/data/toolcalls/03_calls.ipynb #fee799e5
-def _read(row, where: str) -> dict:
-    if not isinstance(row, dict) or not all(
-        isinstance(row.get(k), str) for k in ('input', 'target', 'label')
-    ):
+_KIND_OF = dict(  # label -> kind
+    positive='call', tool='call', tool_ood='call', negative='copy', copy='copy', no_tool='answer'
+)
+_TEXTS = ('input', 'target', 'label')
+
+
+def _item_of(row, where: str) -> dict:
+    "An item from one line's fields."
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in _TEXTS):
         raise SteerError(f'{where} needs the texts input, target and label')
-    if row['label'] not in _kinds:
-        raise SteerError(f'{where} has the label {row["label"]!r}; known are {", ".join(_kinds)}')
-    kind, item = (
-        _kinds[row['label']],
-        dict(expression='', value='', tool='', template='', source=text_key(row['input'])),
-    )
+    question, target, label = (row[name] for name in _TEXTS)
+    if label not in _KIND_OF:
+        raise SteerError(f'{where} has the label {label!r}; known are {", ".join(_KIND_OF)}')
+    kind = _KIND_OF[label]
+    about = dict(expression='', value='', tool='', template='', source=text_key(question))
     if kind == 'call':
-        item |= _call_columns(row['target'], where)
+        about |= _call_columns(target, where)
     if kind == 'answer':
-        item |= dict(value=row['target'])
-    texts = {k: row[k] for k in ('input', 'target', 'label')}
+        about['value'] = target
     return dict(
-        id=f'{kind}/{stable_hash([row["input"], row["target"]], 12)}',
-        **texts,
+        id=f'{kind}/{stable_hash([question, target], 12)}',
+        input=question,
+        target=target,
+        label=label,
         kind=kind,
-        **item,
-        group=item['source'],
-        subset=row['label'],
+        **about,
+        group=about['source'],
+        subset=label,
     )
 
 
 def _call_columns(target: str, where: str) -> dict:
-    m = re.fullmatch(rf'\s*{OPEN}\s*([A-Za-z_][A-Za-z0-9_]*)\((.*)\)\s*{CLOSE}\s*', target, re.S)
-    if not m:
+    "What the target's call says: its tool, expression, value and source."
+    call = re.fullmatch(rf'\s*{OPEN}\s*([A-Za-z_][A-Za-z0-9_]*)\((.*)\)\s*{CLOSE}\s*', target, re.S)
+    if not call:
         raise SteerError(
             f'{where}: the target {target!r} is no call: it is not {OPEN}name(expression){CLOSE}'
         )
-    tool, text = m[1], m[2]
+    tool, text = call.groups()
     try:
         tree = parse_expression(text)
     except SteerError as e:
@@ -165,19 +170,18 @@ def read_calls(
     "Read items in the original's format."
     if not Path(path).is_file():
         raise RunError(f'no file {path}')
+    lines = Path(path).read_text(encoding='utf-8').split('\n')  # texts may hold other line ends
     rows = []
-    for k, line in enumerate(
-        Path(path).read_text(encoding='utf-8').split('\n'), 1
-    ):  # a text may hold other ends of lines
+    for k, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except ValueError as e:
             raise RunError(f'{path} line {k} is no JSON: {e}') from None
-        rows.append(_read(row, f'{path} line {k}'))
+        rows.append(_item_of(row, f'{path} line {k}'))
     if not rows:
         raise RunError(f'{path} holds no items')
-    out = pd.DataFrame(rows).drop_duplicates('id', ignore_index=True)
-    out.attrs['dropped'] = len(rows) - len(out)
-    return out
+    items = pd.DataFrame(rows).drop_duplicates('id', ignore_index=True)
+    items.attrs['dropped'] = len(rows) - len(items)
+    return items

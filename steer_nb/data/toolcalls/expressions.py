@@ -7,6 +7,7 @@ __all__ = ['MOST_CHARACTERS', 'MOST_NESTED', 'Node', 'parse_expression', 'value_
            'read_value']
 
 # %% ../../../nbs/data/toolcalls/00_expressions.ipynb #ecee819e
+import operator
 import re
 from fractions import Fraction
 from typing import NamedTuple
@@ -32,24 +33,29 @@ def _tokens(text: str) -> list[str]:
         raise SteerError(
             f'the expression has {len(text)} characters; at most {MOST_CHARACTERS} are read'
         )
-    out, at, text = [], 0, text.rstrip()
+    text = text.rstrip()
+    tokens = []
+    at = 0
     while at < len(text):
-        m = _token.match(text, at)
-        if not m:
+        match = _token.match(text, at)
+        if not match:
             odd = text[at:].strip()[:1]
             raise SteerError(
                 f'{text!r} is no expression: {odd!r} at character {at} is no number, operator or bracket'
             )
-        out.append(m[1])
-        at = m.end()
-    return out
+        tokens.append(match[1])
+        at = match.end()
+    return tokens
 
 # %% ../../../nbs/data/toolcalls/00_expressions.ipynb #1d701b1d
 class _Reader:
     "Recursive descent over a list of tokens."
 
     def __init__(self, text: str):
-        self.text, self.tokens, self.at, self.depth = text, _tokens(text), 0, 0
+        self.text = text
+        self.tokens = _tokens(text)
+        self.at = 0
+        self.depth = 0
 
     def peek(self) -> str:
         return self.tokens[self.at] if self.at < len(self.tokens) else ''
@@ -63,33 +69,39 @@ class _Reader:
             f'{self.text!r} is no expression: {wanted} is missing before {self.peek() or "the end"!r}'
         )
 
-    def chain(self, ops: str = '+-'):
-        part = (lambda: self.chain('*/')) if ops == '+-' else self.factor
-        left = part()
-        while self.peek() and self.peek() in ops:
-            left = Node(self.take(), left, part())
+    def sum(self) -> Node | str:
+        left = self.product()
+        while self.peek() in ('+', '-'):
+            left = Node(self.take(), left, self.product())
         return left
 
-    def factor(self):
+    def product(self) -> Node | str:
+        left = self.factor()
+        while self.peek() in ('*', '/'):
+            left = Node(self.take(), left, self.factor())
+        return left
+
+    def factor(self) -> Node | str:
         self.depth += 1
         if self.depth > MOST_NESTED:
             raise SteerError(f'{self.text!r} nests more than {MOST_NESTED} deep')
         if self.peek() == '(':
-            out = self.bracket()
-        elif self.peek() == '-' and self.take():
-            out = Node('neg', self.factor())
+            tree = self.bracket()
+        elif self.peek() == '-':
+            self.take()
+            tree = Node('neg', self.factor())
         else:
-            out = self.number()
+            tree = self.number()
         self.depth -= 1
-        return out
+        return tree
 
-    def bracket(self):
+    def bracket(self) -> Node | str:
         self.take()
-        out = self.chain()
+        tree = self.sum()
         if self.peek() != ')':
             self.fail('a closing bracket')
         self.take()
-        return out
+        return tree
 
     def number(self) -> str:
         if not self.peek()[:1].isdigit():
@@ -102,7 +114,7 @@ def parse_expression(
 ) -> Node | str:  # a tree
     "An expression as a tree; `SteerError` for anything else."
     reader = _Reader(text)
-    tree = reader.chain()
+    tree = reader.sum()
     if reader.peek():
         raise SteerError(
             f'{text!r} is no expression: it goes on with {reader.peek()!r} where it should end'
@@ -110,25 +122,23 @@ def parse_expression(
     return tree
 
 # %% ../../../nbs/data/toolcalls/00_expressions.ipynb #863e7e68
+_operators = {'+': operator.add, '-': operator.sub, '*': operator.mul, '/': operator.truediv}
+
+
 def value_of(
     tree: Node | str,  # a tree, or an expression's text
 ) -> Fraction:
     "The exact value; `SteerError` for a division by zero."
     if isinstance(tree, str):
-        return (
-            Fraction(tree)
-            if re.fullmatch(r'[0-9]+(\.[0-9]+)?', tree)
-            else value_of(parse_expression(tree))
-        )
-    a = value_of(tree.left)
+        is_leaf = re.fullmatch(r'[0-9]+(\.[0-9]+)?', tree)
+        return Fraction(tree) if is_leaf else value_of(parse_expression(tree))
+    left = value_of(tree.left)
     if tree.op == 'neg':
-        return -a
-    b = value_of(tree.right)
-    if tree.op == '/':
-        if b == 0:
-            raise SteerError(f'{write_expression(tree)} divides by zero')
-        return a / b
-    return a + b if tree.op == '+' else a - b if tree.op == '-' else a * b
+        return -left
+    right = value_of(tree.right)
+    if tree.op == '/' and right == 0:
+        raise SteerError(f'{write_expression(tree)} divides by zero')
+    return _operators[tree.op](left, right)
 
 # %% ../../../nbs/data/toolcalls/00_expressions.ipynb #8191effa
 _rank = {'+': 1, '-': 1, '*': 2, '/': 2}
@@ -144,18 +154,26 @@ def write_expression(
         return tree
     if tree.op == 'neg':
         return f'-{_inner(tree.left, 3, spaced, words)}'
-    op, rank = (words or {}).get(tree.op, tree.op), _rank[tree.op]
+    op = (words or {}).get(tree.op, tree.op)
     gap = ' ' if spaced or op != tree.op else ''
+    rank = _rank[tree.op]
+    left = _inner(tree.left, rank, spaced, words)
     right = _inner(tree.right, rank + 1, spaced, words)
-    return f'{_inner(tree.left, rank, spaced, words)}{gap}{op}{gap}{f"({right})" if right[0] == "-" else right}'
+    if right[0] == '-':
+        right = f'({right})'
+    return f'{left}{gap}{op}{gap}{right}'
 
 
-def _inner(tree, least: int, spaced: bool, words: dict | None) -> str:
+def _inner(tree: Node | str, least: int, spaced: bool, words: dict | None) -> str:
+    "A part of an expression, in brackets if it binds less than `least`."
     text = write_expression(tree, spaced, words)
-    loose = isinstance(tree, Node) and tree.op != 'neg' and _rank[tree.op] < least
-    return (
-        f'({text})' if loose or least == 3 and isinstance(tree, Node) and tree.op == 'neg' else text
-    )
+    if isinstance(tree, str):
+        return text
+    if tree.op == 'neg':
+        needs_brackets = least == 3
+    else:
+        needs_brackets = _rank[tree.op] < least
+    return f'({text})' if needs_brackets else text
 
 # %% ../../../nbs/data/toolcalls/00_expressions.ipynb #1af4e6c7
 def write_value(
@@ -165,25 +183,29 @@ def write_value(
     if x.denominator == 1:
         return str(x.numerator)
     rest = x.denominator
-    for p in (2, 5):
-        while rest % p == 0:
-            rest //= p
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
     if rest != 1 or x.denominator > 10**6:
         return str(x)
-    digits = next(k for k in range(1, 30) if (x * 10**k).denominator == 1)
+    digits = 1
+    while (x * 10**digits).denominator != 1:
+        digits += 1
     whole = str(abs(int(x * 10**digits))).zfill(digits + 1)
-    return f'{"-" if x < 0 else ""}{whole[:-digits]}.{whole[-digits:]}'
+    sign = '-' if x < 0 else ''
+    return f'{sign}{whole[:-digits]}.{whole[-digits:]}'
 
 # %% ../../../nbs/data/toolcalls/00_expressions.ipynb #294739ed
 def read_value(
     text: str,
 ) -> Fraction | None:  # None if it is no number
     "A number as `write_value` writes it."
-    m = (
-        re.fullmatch(r'\s*(-?[0-9]+)(?:\.([0-9]+)|/([0-9]+))?\s*', text)
-        if len(text) <= MOST_CHARACTERS
-        else None
-    )
-    if not m or m[3] and not int(m[3]):
+    if len(text) > MOST_CHARACTERS:
         return None
-    return Fraction(int(m[1]), int(m[3])) if m[3] else Fraction(text.strip())
+    match = re.fullmatch(r'\s*(-?[0-9]+)(?:\.[0-9]+|/([0-9]+))?\s*', text)
+    if not match:
+        return None
+    numerator, denominator = match.groups()
+    if not denominator:
+        return Fraction(text.strip())
+    return Fraction(int(numerator), int(denominator)) if int(denominator) else None

@@ -7,6 +7,7 @@ __all__ = ['FACTORS', 'design', 'draw_expression', 'ood_items']
 
 # %% ../../../nbs/data/toolcalls/02_factors.ipynb #bfb0b0bd
 from itertools import product
+from typing import NamedTuple
 
 # %% ../../../nbs/data/toolcalls/02_factors.ipynb #15f23822
 import numpy as np
@@ -30,13 +31,7 @@ FACTORS = dict(
     numbers=('whole', 'negative', 'decimal'),
     shape=('two', 'three', 'brackets'),  # operands: two, three, or three with brackets
     operator=('symbol', 'word'),
-    wording=(
-        'frame',
-        'unseen',
-        'untagged',
-        'meta',
-        'no_tool',
-    ),  # meta: an instruction about the tool that quotes the tag
+    wording=('frame', 'unseen', 'untagged', 'meta', 'no_tool'),  # meta: quotes the tool's tag
     tool_name=('known', 'new'),
     distractor=('none', 'numbers'),  # a sentence before it with numbers that do not matter
     language=('en', 'de', 'fr', 'es'),
@@ -47,52 +42,43 @@ def design(
     cross: tuple = (),  # factors to cross fully, e.g. ('digits', 'wording')
 ) -> pd.DataFrame:  # one row per cell: a level of each factor, and its name
     "The trained kind of request, each other level by itself, and every combination of the crossed factors."
-    for f in cross:
-        if f not in FACTORS:
-            raise suggest(f, list(FACTORS), 'factor')
-    base = {f: levels[0] for f, levels in FACTORS.items()}
-    cells = [base] + [base | {f: x} for f, levels in FACTORS.items() for x in levels[1:]]
-    cells += (
-        [base | dict(zip(cross, xs)) for xs in product(*(FACTORS[f] for f in cross))]
-        if cross
-        else []
-    )
+    for factor in cross:
+        if factor not in FACTORS:
+            raise suggest(factor, list(FACTORS), 'factor')
+    base = {factor: levels[0] for factor, levels in FACTORS.items()}
+    cells = [base]
+    for factor, levels in FACTORS.items():
+        cells += [base | {factor: level} for level in levels[1:]]
+    for levels in product(*(FACTORS[factor] for factor in cross)):
+        cells.append(base | dict(zip(cross, levels, strict=True)))
     if {'wording', 'language'} <= set(cross):
-        cells = [c for c in cells if c['language'] == 'en' or c['wording'] == 'frame']
-    t = pd.DataFrame(cells).drop_duplicates(ignore_index=True)
-    return t.assign(cell=[_cell(r) for r in t.to_dict('records')])
+        cells = [cell for cell in cells if cell['language'] == 'en' or cell['wording'] == 'frame']
+    table = pd.DataFrame(cells).drop_duplicates(ignore_index=True)
+    return table.assign(cell=[_cell_name(cell) for cell in table.to_dict('records')])
 
 
-def _cell(levels: dict) -> str:
-    off = [f'{f}={levels[f]}' for f in FACTORS if levels[f] != FACTORS[f][0]]
-    return ' '.join(off) or 'as trained'
+def _cell_name(cell: dict) -> str:
+    "The levels in which a cell differs from the trained kind."
+    others = [f'{f}={cell[f]}' for f, levels in FACTORS.items() if cell[f] != levels[0]]
+    return ' '.join(others) or 'as trained'
 
 # %% ../../../nbs/data/toolcalls/02_factors.ipynb #cd3dc08c
-def _number(g: np.random.Generator, cell: dict) -> str:
-    "A whole number with so many digits, or a decimal one."
-    d = cell['digits']
-    whole = (
-        int(g.integers(1, 1000))
-        if d == 'mixed'
-        else int(g.integers(10 ** (int(d) - 1), 10 ** int(d)))
-    )
-    return f'{whole}.{g.integers(1, 10)}' if cell['numbers'] == 'decimal' else str(whole)
-
-
 def draw_expression(
-    g: np.random.Generator,
+    gen: np.random.Generator,
     cell: dict,  # a level of each factor
 ) -> Node:  # which does not divide by zero
     "A random expression of a cell."
+    n = 2 if cell['shape'] == 'two' else 3
     while True:
-        n = 2 if cell['shape'] == 'two' else 3
-        x, ops = [_number(g, cell) for _ in range(n)], ['+-*/'[g.integers(4)] for _ in range(n - 1)]
+        operands = [_number(gen, cell) for _ in range(n)]
+        ops = _ops(gen, n - 1)
         if cell['numbers'] == 'negative':
-            i = int(g.integers(n))
-            x[i] = Node('neg', x[i])
-        tree = (
-            Node(ops[0], x[0], x[1]) if n == 2 else _three(g, x, ops, cell['shape'] == 'brackets')
-        )
+            i = int(gen.integers(n))
+            operands[i] = Node('neg', operands[i])
+        if n == 2:
+            tree = Node(ops[0], *operands)
+        else:
+            tree = _three(gen, operands, ops, brackets=cell['shape'] == 'brackets')
         try:
             value_of(tree)
         except SteerError:
@@ -100,51 +86,47 @@ def draw_expression(
         return tree
 
 
-def _three(g: np.random.Generator, x: list, ops: list, brackets: bool) -> Node:
+def _ops(gen: np.random.Generator, n: int) -> list[str]:
+    return ['+-*/'[gen.integers(4)] for _ in range(n)]
+
+
+def _number(gen: np.random.Generator, cell: dict) -> str:
+    "A whole number with so many digits, or a decimal one."
+    if cell['digits'] == 'mixed':
+        low, end = 1, 1000
+    else:
+        digits = int(cell['digits'])
+        low, end = 10 ** (digits - 1), 10**digits
+    whole = int(gen.integers(low, end))
+    return f'{whole}.{gen.integers(1, 10)}' if cell['numbers'] == 'decimal' else str(whole)
+
+
+def _three(gen: np.random.Generator, operands: list, ops: list, brackets: bool) -> Node:
     "Three operands, written without brackets or so that they need some."
+    a, b, c = operands
     while True:
-        left = bool(g.integers(2))
-        tree = (
-            Node(ops[1], Node(ops[0], *x[:2]), x[2])
-            if left
-            else Node(ops[0], x[0], Node(ops[1], *x[1:]))
-        )
-        if _needs(tree) == brackets:
+        first, second = ops
+        if gen.integers(2):
+            tree = Node(second, Node(first, a, b), c)
+        else:
+            tree = Node(first, a, Node(second, b, c))
+        if _needs_brackets(tree) == brackets:
             return tree
-        ops = ['+-*/'[g.integers(4)] for _ in range(2)]
+        ops = _ops(gen, 2)
 
 
-def _needs(tree: Node) -> bool:
+def _needs_brackets(tree: Node) -> bool:
     "Does it need brackets round a part with an operator?"
-    bare = lambda t: (
-        '1' if isinstance(t, str) or t.op == 'neg' else Node(t.op, bare(t.left), bare(t.right))
-    )
-    return '(' in write_expression(bare(tree))
+    return '(' in write_expression(_without_signs(tree))
+
+
+def _without_signs(tree: Node | str) -> Node | str:
+    "The same operators on plain numbers."
+    if isinstance(tree, str) or tree.op == 'neg':
+        return '1'
+    return Node(tree.op, _without_signs(tree.left), _without_signs(tree.right))
 
 # %% ../../../nbs/data/toolcalls/02_factors.ipynb #8aec3d4f
-def _request(g: np.random.Generator, tree: Node, cell: dict) -> tuple[str, str, str]:
-    "Text of the request, the name of its wording, and the tool that is wanted."
-    W, lang, kind = wordings(), cell['language'], cell['wording']
-    local = W['languages'][lang]
-    texts = (
-        local['frames']
-        if lang != 'en'
-        else W['frames' if kind == 'frame' else 'unseen_frames' if kind == 'unseen' else kind]
-    )
-    i = int(g.integers(len(texts)))
-    e = write_expression(tree, True, local['words'] if cell['operator'] == 'word' else None)
-    text, tool = texts[i].replace('{e}', e), TOOL
-    if cell['tool_name'] == 'new':
-        tool = str(g.choice(W['tools']))
-        text = f'{text} {str(g.choice(W["tool"])).replace("{t}", tool)}'.replace(
-            f'{TOOL}(...)', f'{tool}(...)'
-        )
-    if cell['distractor'] == 'numbers':
-        n, m = (str(x) for x in g.integers(2, 300, 2))
-        text = str(g.choice(local['distractor'])).replace('{n}', n).replace('{m}', m) + ' ' + text
-    return text, f'{lang}/{kind}{i}', tool
-
-# %% ../../../nbs/data/toolcalls/02_factors.ipynb #453b71ec
 def ood_items(
     n: int = 200,  # per cell
     seed: int = 0,
@@ -155,33 +137,68 @@ def ood_items(
     "Requests that differ from the trained ones in known ways."
     if n < 1:
         raise SteerError(f'n is {n}: ask for at least one item per cell')
-    table, rows, seen = design(cross) if cells is None else cells, [], set()
+    table = design(cross) if cells is None else cells
+    rows = []
+    seen = set()
     for cell in table.to_dict('records'):
-        g, count, tries = rng('ood', part, seed, cell['cell']), 0, 0
-        while count < n:
-            tries += 1
-            if tries > 200 * n + 5000:
-                raise SteerError(
-                    f'the cell {cell["cell"]!r} has only {count} different requests, {n} are wanted: ask for fewer'
-                )
-            tree = draw_expression(g, cell)
-            text, name, tool = _request(g, tree, cell)
-            if part_of(expression_key(tree)) != part or text in seen:
-                continue
-            seen.add(text)
-            rows.append(_ood_item(tree, text, name, tool, cell))
-            count += 1
+        gen = rng('ood', part, seed, cell['cell'])
+        count = 0
+        for _ in range(200 * n + 5000):
+            if count == n:
+                break
+            tree = draw_expression(gen, cell)
+            request = _request(gen, tree, cell)
+            if part_of(expression_key(tree)) == part and request.text not in seen:
+                seen.add(request.text)
+                rows.append(_ood_item(tree, request, cell))
+                count += 1
+        if count < n:
+            raise SteerError(
+                f'the cell {cell["cell"]!r} has only {count} different requests, {n} are wanted: ask for fewer'
+            )
     return pd.DataFrame(rows)
 
 
-def _ood_item(tree: Node, text: str, name: str, tool: str, cell: dict) -> dict:
-    more = dict(
-        target=write_call(tree, tool),
+class _Request(NamedTuple):
+    "A request's text, the name of its wording, and the tool that is wanted."
+
+    text: str
+    template: str
+    tool: str
+
+
+def _request(gen: np.random.Generator, tree: Node, cell: dict) -> _Request:
+    texts = wordings()
+    language, wording = cell['language'], cell['wording']
+    local = texts['languages'][language]
+    if language != 'en':
+        frames = local['frames']
+    else:
+        frames = texts[dict(frame='frames', unseen='unseen_frames').get(wording, wording)]
+    i = int(gen.integers(len(frames)))
+    words = local['words'] if cell['operator'] == 'word' else None
+    text = frames[i].replace('{e}', write_expression(tree, spaced=True, words=words))
+    tool = TOOL
+    if cell['tool_name'] == 'new':
+        tool = str(gen.choice(texts['tools']))
+        named = str(gen.choice(texts['tool'])).replace('{t}', tool)
+        text = f'{text} {named}'.replace(f'{TOOL}(...)', f'{tool}(...)')
+    if cell['distractor'] == 'numbers':
+        n, m = (str(x) for x in gen.integers(2, 300, 2))
+        before = str(gen.choice(local['distractor'])).replace('{n}', n).replace('{m}', m)
+        text = f'{before} {text}'
+    return _Request(text, f'{language}/{wording}{i}', tool)
+
+
+def _ood_item(tree: Node, request: _Request, cell: dict) -> dict:
+    columns = dict(
+        target=write_call(tree, request.tool),
         label='tool_ood',
-        tool=tool,
+        tool=request.tool,
         subset=cell['cell'],
-        **{f: cell[f] for f in FACTORS},
     )
+    columns |= {factor: cell[factor] for factor in FACTORS}
     if cell['wording'] == 'no_tool':
-        more |= dict(target=write_value(value_of(tree)), label='no_tool', kind='answer', tool='')
-    return call_item(tree, text, name, **more)
+        value = write_value(value_of(tree))
+        columns |= dict(target=value, label='no_tool', kind='answer', tool='')
+    return call_item(tree, request.text, request.template, **columns)

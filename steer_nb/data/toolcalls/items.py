@@ -7,10 +7,12 @@ __all__ = ['PARTS', 'OPEN', 'CLOSE', 'TOOL', 'wordings', 'part_of', 'expression_
            'copy_sentences', 'copy_items']
 
 # %% ../../../nbs/data/toolcalls/01_items.ipynb #2e543d55
-import hashlib, json, re
+import hashlib
+import json
+import re
 from fractions import Fraction
 from functools import cache
-from typing import Sequence
+from typing import NamedTuple
 
 # %% ../../../nbs/data/toolcalls/01_items.ipynb #f8cc2087
 import numpy as np
@@ -43,12 +45,13 @@ def part_of(
     key: str,  # an expression's or a passage's
 ) -> str:  # one of `PARTS`
     "The part that a key belongs to, for every seed."
-    u, total = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12, 0.0
+    place = int(hashlib.sha256(key.encode()).hexdigest()[:12], 16) / 16**12  # 0 to 1
+    total = 0.0
     for name, share in PARTS.items():
         total += share
-        if u < total:
+        if place < total:
             return name
-    return name
+    return list(PARTS)[-1]
 
 
 def expression_key(
@@ -59,13 +62,15 @@ def expression_key(
     return _key(tree)
 
 
-def _key(tree) -> str:
+def _key(tree: Node | str) -> str:
     if isinstance(tree, str):
         return write_value(Fraction(tree))
     if tree.op == 'neg':
         return f'(-{_key(tree.left)})'
     parts = [_key(tree.left), _key(tree.right)]
-    return f'({tree.op.join(sorted(parts) if tree.op in "+*" else parts)})'
+    if tree.op in '+*':
+        parts.sort()
+    return f'({tree.op.join(parts)})'
 
 # %% ../../../nbs/data/toolcalls/01_items.ipynb #f199cee0
 def write_call(
@@ -73,7 +78,7 @@ def write_call(
     tool: str = TOOL,
 ) -> str:
     "The call that answers a request."
-    return f'{OPEN}{tool}({expression if isinstance(expression, str) else write_expression(expression)}){CLOSE}'
+    return f'{OPEN}{tool}({write_expression(expression)}){CLOSE}'
 
 
 def call_item(
@@ -83,91 +88,96 @@ def call_item(
     **columns,  # more columns, or others' values
 ) -> dict:  # a row
     "A request with the call that answers it."
-    row = (
-        dict(
-            input=text,
-            target=write_call(tree),
-            label='positive',
-            kind='call',
-            expression=write_expression(tree),
-            value=write_value(value_of(tree)),
-            tool=TOOL,
-            template=template,
-            source=expression_key(tree),
-            group=template,
-        )
-        | columns
+    row = dict(
+        input=text,
+        target=write_call(tree),
+        label='positive',
+        kind='call',
+        expression=write_expression(tree),
+        value=write_value(value_of(tree)),
+        tool=TOOL,
+        template=template,
+        source=expression_key(tree),
+        group=template,
     )
+    row |= columns
     return dict(id=f'call/{stable_hash([row["input"], row["target"]], 12)}', **row)
 
 # %% ../../../nbs/data/toolcalls/01_items.ipynb #4586dc59
-def _pick(g: np.random.Generator, texts: Sequence) -> tuple[int, str]:
-    i = int(g.integers(len(texts)))
-    return i, texts[i]
-
-
-def _plain_request(g: np.random.Generator) -> tuple[Node, str, str]:
-    "An expression, a request for it, and the name of the wording."
-    a, b, op = int(g.integers(1, 1000)), int(g.integers(1, 1000)), '+-*/'[g.integers(4)]
-    tree, W = Node(op, str(a), str(b)), wordings()
-    if g.random() < 0.5:
-        i, text, name = *_pick(g, W['bank'][op]), f'bank{op}'
-    else:
-        i, text, name = *_pick(g, W['frames']), 'frame'
-    text = text.format(a=a, b=b, e=write_expression(tree, spaced=True))
-    if g.random() < 0.5:
-        text = f'{_pick(g, W["lead"])[1]} {text}'
-    return tree, text, f'{name}{i}'
-
-# %% ../../../nbs/data/toolcalls/01_items.ipynb #e6f9348d
 def call_items(
     n: int,
     part: str = 'train',  # one of `PARTS`
     seed: int = 0,
 ) -> pd.DataFrame:  # one row per item
     "Requests as the fine-tune sees them, no sum twice."
-    _known(part)
+    _check_part(part)
     most = min(500_000, int(2_500_000 * PARTS[part]))  # of about three million sums
     if n < 0 or n > most:
         raise SteerError(
             f'n is {n}: ask for 0 to {most:,} items of {part}, there are not many more different sums'
         )
-    g, rows, seen = rng('calls', part, seed), [], set()
+    gen = rng('calls', part, seed)
+    rows = []
+    seen = set()
     while len(rows) < n:
-        tree, text, name = _plain_request(g)
-        key = expression_key(tree)
+        request = _plain_request(gen)
+        key = expression_key(request.tree)
         if key not in seen and part_of(key) == part:
-            rows.append(call_item(tree, text, name, subset=part))
+            rows.append(call_item(*request, subset=part))
         seen.add(key)
-    return pd.DataFrame(rows, columns=None if rows else list(call_item('1', '', '', subset='')))
+    columns = list(call_item('1', '', '', subset=''))  # also of an empty table
+    return pd.DataFrame(rows, columns=columns)
 
 
-def _known(part: str):
+def _check_part(part: str):
     if part not in PARTS:
         raise suggest(part, list(PARTS), 'part')
+
+
+class _Request(NamedTuple):
+    "What is asked for, and how."
+
+    tree: Node
+    text: str
+    template: str  # name of the wording
+
+
+def _plain_request(gen: np.random.Generator) -> _Request:
+    a = int(gen.integers(1, 1000))
+    b = int(gen.integers(1, 1000))
+    op = '+-*/'[gen.integers(4)]
+    tree = Node(op, str(a), str(b))
+    texts = wordings()
+    own_bank = gen.random() < 0.5
+    bank, name = (texts['bank'][op], f'bank{op}') if own_bank else (texts['frames'], 'frame')
+    i = int(gen.integers(len(bank)))
+    text = bank[i].format(a=a, b=b, e=write_expression(tree, spaced=True))
+    if gen.random() < 0.5:
+        lead = texts['lead']
+        text = f'{lead[int(gen.integers(len(lead)))]} {text}'
+    return _Request(tree, text, f'{name}{i}')
 
 # %% ../../../nbs/data/toolcalls/01_items.ipynb #5d88e9e8
 @cache
 def copy_sentences() -> pd.DataFrame:  # sentence, passage (its key), digit (bool), part
     "Sentences that can be asked for as copies."
     passages = load_task('boolq').drop_duplicates('group')
-    rows, seen = [], set()
-    for key, text in zip(passages.group, passages.context):
-        for s in re.split(r'(?<=[.!?])\s+(?=[A-Z])', ' '.join(text.split())):
-            fit = (
-                30 <= len(s) <= 150
-                and s[0].isupper()
-                and s[-1] in '.!?'
-                and not re.search(r'[-+*/=<>]', s)
-            )
-            if fit and text_key(s) not in seen:
-                seen.add(text_key(s))
-                rows.append(
-                    dict(
-                        sentence=s, passage=key, digit=bool(re.search(r'\d', s)), part=part_of(key)
-                    )
+    rows = {}  # by text
+    for key, text in zip(passages.group, passages.context, strict=True):
+        for sentence in re.split(r'(?<=[.!?])\s+(?=[A-Z])', ' '.join(text.split())):
+            if _fits(sentence) and text_key(sentence) not in rows:
+                digit = bool(re.search(r'\d', sentence))
+                rows[text_key(sentence)] = dict(
+                    sentence=sentence, passage=key, digit=digit, part=part_of(key)
                 )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(list(rows.values()))
+
+
+def _fits(sentence: str) -> bool:
+    "May a sentence be asked for as a copy?"
+    if not 30 <= len(sentence) <= 150 or re.search(r'[-+*/=<>]', sentence):
+        return False
+    return sentence[0].isupper() and sentence[-1] in '.!?'
 
 # %% ../../../nbs/data/toolcalls/01_items.ipynb #5bbe5ca6
 def copy_items(
@@ -177,22 +187,25 @@ def copy_items(
     digits: float = 0.5,  # share of sentences with a digit in them
 ) -> pd.DataFrame:  # one row per item
     "Sentences whose answer is the sentence."
-    _known(part)
+    _check_part(part)
     if not 0 <= digits <= 1:
         raise SteerError(f'digits is {digits}: it is a share, from 0 to 1')
-    pool, g, want = copy_sentences(), rng('copies', part, seed), round(n * digits)
-    pool, picked = pool[pool.part == part], []
-    for digit, k in ((True, want), (False, n - want)):
+    pool = copy_sentences()
+    pool = pool[pool.part == part]
+    gen = rng('copies', part, seed)
+    with_digit = round(n * digits)
+    picked = []
+    for digit, wanted in ((True, with_digit), (False, n - with_digit)):
         some = pool.index[pool.digit == digit].to_numpy()
-        if k > len(some):
+        if wanted > len(some):
             raise SteerError(
-                f'{part} has {len(some)} sentences {"with" if digit else "without"} a digit, {k} are wanted: '
+                f'{part} has {len(some)} sentences {"with" if digit else "without"} a digit, {wanted} are wanted: '
                 f'ask for fewer, or change digits= (it is {digits})'
             )
-        picked += list(g.permutation(some)[:k])
-    rows = pool.loc[g.permutation(picked)] if picked else pool.iloc[:0]
-    out = dict(
-        id=[f'copy/{stable_hash(s, 12)}' for s in rows.sentence],
+        picked += list(gen.permutation(some)[:wanted])
+    rows = pool.loc[gen.permutation(picked)] if picked else pool.iloc[:0]
+    columns = dict(
+        id=[f'copy/{stable_hash(sentence, 12)}' for sentence in rows.sentence],
         input=rows.sentence,
         target=rows.sentence,
         label='negative',
@@ -205,4 +218,4 @@ def copy_items(
         group=rows.passage,
         subset=part,
     )
-    return pd.DataFrame(out).reset_index(drop=True)
+    return pd.DataFrame(columns).reset_index(drop=True)
