@@ -17,7 +17,7 @@ from .. import __version__
 from ..core import SteerError, write_json
 from ..data.benchmarks import load_task
 from ..data.reasoning import mmlu_by_subject
-from ..experiments.delta_transcoder import experiment as delta_transcoder
+from ..experiments.delta_transcoder.config import small_params
 from ..experiments.jobs import experiment_of, job_names, job_runs, load_job, match_jobs
 
 # %% ../../nbs/dev/02_reduced.ipynb #7fa1c404
@@ -173,7 +173,7 @@ def _think_to_talk(p: dict) -> dict:
 
 
 def _delta_transcoder(p: dict) -> dict:
-    small = delta_transcoder._small()
+    small = small_params()
     keep = dict(
         sets=p['sets'][:1] and ['all'],
         layers=[1, 2][: len(p['layers'])],
