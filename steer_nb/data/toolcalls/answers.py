@@ -7,8 +7,9 @@ __all__ = ['OUTCOMES', 'Call', 'read_call', 'score_answers', 'substring_rate', '
 
 # %% ../../../nbs/data/toolcalls/05_answers.ipynb #57ea393c
 import re
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 # %% ../../../nbs/data/toolcalls/05_answers.ipynb #dc30726b
 import numpy as np
@@ -48,18 +49,19 @@ def read_call(
     body, closed, rest = text[len(OPEN) :].partition(CLOSE)
     if not closed:
         return Call('malformed', why='no closing tag')
-    m = _body.fullmatch(body)
-    if not m:
+    match = _body.fullmatch(body)
+    if not match:
         return Call('malformed', rest=rest, why='no name with brackets')
+    tool, expression = match.groups()
     try:
-        tree = parse_expression(m[2])
+        tree = parse_expression(expression)
     except SteerError as e:
-        return Call('malformed', m[1], m[2], rest=rest, why=str(e))
+        return Call('malformed', tool, expression, rest=rest, why=str(e))
     try:
         value = value_of(tree)
     except SteerError:
         value = None
-    return Call('call', m[1], m[2], value, rest)
+    return Call('call', tool, expression, value, rest)
 
 # %% ../../../nbs/data/toolcalls/05_answers.ipynb #37f61720
 OUTCOMES = ('call', 'malformed', 'echo', 'refusal', 'number', 'copy', 'other')
@@ -72,14 +74,17 @@ _refusal = re.compile(
 
 def _echoes(question: str, answer: str) -> bool:
     "Does the answer begin with the question, or is it a longer piece of it?"
-    q, a = normal_text(question), normal_text(answer)
-    return bool(a) and (a.startswith(q) or len(a) >= 12 and a in q)
+    question = normal_text(question)
+    answer = normal_text(answer)
+    if not answer:
+        return False
+    return answer.startswith(question) or (len(answer) >= 12 and answer in question)
 
 
 def _outcome(item, answer: str, call: Call, stops: bool) -> str:
     if call.status != 'none':
         return call.status
-    if item.kind == 'copy' and stops and answer.strip() == item.target.strip():
+    if item.kind == 'copy' and stops and _is_target(item, answer):
         return 'copy'
     if _echoes(item.input, answer):
         return 'echo'
@@ -87,19 +92,21 @@ def _outcome(item, answer: str, call: Call, stops: bool) -> str:
         return 'refusal'
     return 'number' if re.match(r'[^\w-]*-?\d', answer) else 'other'
 
+
+def _is_target(item, answer: str) -> bool:
+    return answer.strip() == item.target.strip()
+
 # %% ../../../nbs/data/toolcalls/05_answers.ipynb #9be5acb9
 def _first_number(text: str) -> Fraction | None:
-    m = re.search(r'-?[0-9]+(?:\.[0-9]+|/[0-9]+)?', text.replace(',', ''))
-    return read_value(m[0]) if m else None
+    number = re.search(r'-?[0-9]+(?:\.[0-9]+|/[0-9]+)?', text.replace(',', ''))
+    return read_value(number[0]) if number else None
 
 
 def _scored(item, answer: str, stops: bool) -> dict:
     call = read_call(answer)
     outcome = _outcome(item, answer, call, stops)
-    wanted, exact = (
-        read_value(item.value) if item.value else None,
-        stops and answer.strip() == item.target.strip(),
-    )
+    wanted = read_value(item.value) if item.value else None
+    exact = stops and _is_target(item, answer)
     if item.kind == 'copy':
         right = exact
     elif item.kind == 'call':
@@ -116,7 +123,7 @@ def _scored(item, answer: str, stops: bool) -> dict:
         named=valid and call.tool == item.tool,
         right=right,
         exact=exact,
-        stops=bool(stops),
+        stops=stops,
         tag=OPEN in answer,
         why=call.why,
         answer=answer,
@@ -133,9 +140,10 @@ def score_answers(
         raise SteerError(
             f'{len(items)} items, {len(answers)} answers and {len(stops)} ends: give one of each per item'
         )
-    return pd.DataFrame(
-        [_scored(r, a, bool(s)) for r, a, s in zip(items.itertuples(), answers, stops)]
-    )
+    rows = []
+    for item, answer, stopped in zip(items.itertuples(), answers, stops, strict=True):
+        rows.append(_scored(item, answer, bool(stopped)))
+    return pd.DataFrame(rows)
 
 # %% ../../../nbs/data/toolcalls/05_answers.ipynb #885ca152
 def substring_rate(
@@ -149,7 +157,7 @@ def substring_rate(
             f'{quoted} of {len(items)} questions quote {OPEN}, so an answer that repeats its question would count as a call: '
             'use `valid` of score_answers, which reads calls by the grammar'
         )
-    return float(np.mean([OPEN in a for a in answers]))
+    return float(np.mean([OPEN in answer for answer in answers]))
 
 # %% ../../../nbs/data/toolcalls/05_answers.ipynb #9db29c08
 def model_answers(
@@ -162,17 +170,27 @@ def model_answers(
     **kwargs,  # of `generate`
 ) -> tuple[list, np.ndarray]:  # answers, and whether each ended by itself
     "Greedy answers to formatted items."
-    texts, stops = [''] * len(rows), np.zeros(len(rows), bool)
-    kinds = rows.items.groupby('kind', sort=False).indices.values()
-    parts = [k[a : a + block] for k in kinds for a in range(0, len(k), block)]
+    prompts, answers = rows.prompts, rows.answers
+    texts = [''] * len(rows)
+    stops = np.zeros(len(rows), bool)
+    blocks = _blocks(rows, block)
     if edits:
-        parts = [range(len(rows))]  # an edit's values go by row number
+        blocks = [range(len(rows))]  # an edit's values go by row number
     bar = progress(total=len(rows), desc=desc, unit='answer') if desc else None
-    for at in parts:
-        limit = max(len(rows.answers[i]) for i in at) + slack
-        out = generate(lm, [rows.prompts[i] for i in at], edits, limit, **kwargs)
-        for i, text, n in zip(at, out.text, out.tokens):
-            texts[i], stops[i] = text, n < limit
+    for own in blocks:
+        limit = max(len(answers[i]) for i in own) + slack
+        written = generate(lm, [prompts[i] for i in own], edits, limit, **kwargs)
+        for i, text, n_tokens in zip(own, written.text, written.tokens, strict=True):
+            texts[i] = text
+            stops[i] = n_tokens < limit
         if bar is not None:
-            bar.update(len(at))
+            bar.update(len(own))
     return texts, stops
+
+
+def _blocks(rows: Rows, size: int) -> list[Sequence[int]]:
+    "Row numbers, so many at a time, each of one kind."
+    blocks = []
+    for own in rows.items.groupby('kind', sort=False).indices.values():
+        blocks += [own[start : start + size] for start in range(0, len(own), size)]
+    return blocks

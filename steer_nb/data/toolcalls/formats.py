@@ -7,9 +7,11 @@ __all__ = ['ROLES', 'CallFormat', 'Rows', 'format_items', 'role_mask', 'save_for
            'check_format']
 
 # %% ../../../nbs/data/toolcalls/04_formats.ipynb #bdce6838
+import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import NamedTuple
 
 # %% ../../../nbs/data/toolcalls/04_formats.ipynb #fb5ae591
 import numpy as np
@@ -49,79 +51,95 @@ class Rows:
 
     @property
     def prompts(self) -> list:
-        return [x[:c] for x, c in zip(self.ids, self.cut)]
+        return [ids[:cut] for ids, cut in zip(self.ids, self.cut, strict=True)]
 
     @property
     def answers(self) -> list:
-        return [x[c:] for x, c in zip(self.ids, self.cut)]
+        return [ids[cut:] for ids, cut in zip(self.ids, self.cut, strict=True)]
 
-    def pick(self, at: Sequence) -> 'Rows':
-        take = lambda x: [x[i] for i in at]
+    def pick(self, at: Sequence[int]) -> 'Rows':
+        "Some of the rows."
+        at = list(at)
         return Rows(
-            self.items.iloc[list(at)].reset_index(drop=True),
-            take(self.ids),
-            take(self.roles),
-            take(self.cut),
-            self.fmt,
+            items=self.items.iloc[at].reset_index(drop=True),
+            ids=[self.ids[i] for i in at],
+            roles=[self.roles[i] for i in at],
+            cut=[self.cut[i] for i in at],
+            fmt=self.fmt,
         )
 
 # %% ../../../nbs/data/toolcalls/04_formats.ipynb #a1c9dca7
-def _encode(lm: LM, text: str) -> list[int]:
-    return lm.tokenizer(text, add_special_tokens=False)['input_ids']
-
-
-def _row(lm: LM, item, fmt: CallFormat, bos: list, eos: list) -> tuple[list, np.ndarray, int]:
-    head, alone = _encode(lm, item.input + fmt.separator), _encode(lm, item.input)
-    n = next((k for k, (a, b) in enumerate(zip(head, alone)) if a != b), min(len(head), len(alone)))
-    if not alone or n == len(head):
-        raise SteerError(
-            f'item {item.id!r}: the question or the separator {fmt.separator!r} has no token of its own'
-        )
-    both = _encode(lm, item.input + fmt.separator + item.target)
-    tail = (
-        both[len(head) :]
-        if both[: len(head)] == head and len(both) > len(head)
-        else _encode(lm, item.target)
-    )
-    if not tail:
-        raise SteerError(f'item {item.id!r} has an empty answer')
-    kind = item.kind if item.kind in ROLES else 'copy'
-    role = (
-        ['bos'] * len(bos)
-        + ['prompt'] * n
-        + ['separator'] * (len(head) - n)
-        + [kind] * len(tail)
-        + ['eos'] * len(eos)
-    )
-    return (
-        bos + head + tail + eos,
-        np.array([ROLES.index(r) for r in role], np.int8),
-        len(bos) + len(head),
-    )
-
-
 def format_items(
     lm: LM,
     items: pd.DataFrame,  # with `id`, `input`, `target`, `kind`
     fmt: CallFormat = CallFormat(),
 ) -> Rows:
     "Items as token ids with a role for each."
-    if lost := {'id', 'input', 'target', 'kind'} - set(items.columns):
-        raise SteerError(
-            f'items lack the columns {sorted(lost)}: make them with steer_nb.data.toolcalls.calls'
-        )
-    for c in ('input', 'target'):
-        if bad := [i for i, x in zip(items.id, items[c]) if not isinstance(x, str)]:
-            raise SteerError(f'item {bad[0]!r} has no text under {c}')
+    _check_items(items)
     first, last = lm.tokenizer.bos_token_id, lm.tokenizer.eos_token_id
     if fmt.eos and last is None:
         raise SteerError(f'the tokenizer of {lm.name} has no last token: use Format(eos=False)')
-    bos, eos = [first] if fmt.bos and first is not None else [], [last] if fmt.eos else []
-    made = [_row(lm, r, fmt, bos, eos) for r in items.itertuples()]
-    for r, (ids, _, _) in zip(items.itertuples(), made):
-        check_length(lm, len(ids), f'item {r.id!r}')
-    ids, roles, cut = map(list, zip(*made)) if made else ([], [], [])
-    return Rows(items.reset_index(drop=True), ids, roles, cut, fmt)
+    bos = [first] if fmt.bos and first is not None else []
+    eos = [last] if fmt.eos else []
+    made = [_encoded(lm, item, fmt, bos, eos) for item in items.itertuples()]
+    for id, row in zip(items.id, made, strict=True):
+        check_length(lm, len(row.ids), f'item {id!r}')
+    return Rows(
+        items=items.reset_index(drop=True),
+        ids=[row.ids for row in made],
+        roles=[row.roles for row in made],
+        cut=[row.cut for row in made],
+        fmt=fmt,
+    )
+
+
+def _check_items(items: pd.DataFrame):
+    lost = {'id', 'input', 'target', 'kind'} - set(items.columns)
+    if lost:
+        raise SteerError(
+            f'items lack the columns {sorted(lost)}: make them with steer_nb.data.toolcalls.calls'
+        )
+    for column in ('input', 'target'):
+        for id, text in zip(items.id, items[column], strict=True):
+            if not isinstance(text, str):
+                raise SteerError(f'item {id!r} has no text under {column}')
+
+
+class _Encoded(NamedTuple):
+    "One row of `Rows`."
+
+    ids: list[int]
+    roles: np.ndarray  # (tokens,) places in `ROLES`
+    cut: int  # tokens before the answer
+
+
+def _encoded(lm: LM, item, fmt: CallFormat, bos: list[int], eos: list[int]) -> _Encoded:
+    asked = item.input + fmt.separator
+    head = _ids(lm, asked)
+    alone = _ids(lm, item.input)
+    n_prompt = len(os.path.commonprefix([head, alone]))
+    if not alone or n_prompt == len(head):
+        raise SteerError(
+            f'item {item.id!r}: the question or the separator {fmt.separator!r} has no token of its own'
+        )
+    both = _ids(lm, asked + item.target)
+    goes_on = both[: len(head)] == head and len(both) > len(head)
+    answer = both[len(head) :] if goes_on else _ids(lm, item.target)
+    if not answer:
+        raise SteerError(f'item {item.id!r} has an empty answer')
+    parts = [
+        ('bos', len(bos)),
+        ('prompt', n_prompt),
+        ('separator', len(head) - n_prompt),
+        (item.kind if item.kind in ROLES else 'copy', len(answer)),
+        ('eos', len(eos)),
+    ]
+    roles = np.repeat([ROLES.index(role) for role, _ in parts], [n for _, n in parts])
+    return _Encoded(bos + head + answer + eos, roles.astype(np.int8), len(bos) + len(head))
+
+
+def _ids(lm: LM, text: str) -> list[int]:
+    return lm.tokenizer(text, add_special_tokens=False)['input_ids']
 
 # %% ../../../nbs/data/toolcalls/04_formats.ipynb #033469f9
 def role_mask(
@@ -130,17 +148,18 @@ def role_mask(
     side: str = 'right',  # where padding goes, as in `make_batch`
 ) -> Tensor:  # (rows, longest) booleans
     "Where the tokens of some roles lie in a padded batch of these rows."
-    for r in roles:
-        if r not in ROLES:
-            raise suggest(r, ROLES, 'role')
+    for role in roles:
+        if role not in ROLES:
+            raise suggest(role, ROLES, 'role')
     if side not in ('right', 'left'):
         raise suggest(side, ('right', 'left'), 'side of the padding')
-    n, wanted = max(map(len, rows.ids), default=0), [ROLES.index(r) for r in roles]
-    out = torch.zeros(len(rows), n, dtype=torch.bool)
-    for i, r in enumerate(rows.roles):
-        at = slice(0, len(r)) if side == 'right' else slice(n - len(r), n)
-        out[i, at] = torch.from_numpy(np.isin(r, wanted))
-    return out
+    wanted = [ROLES.index(role) for role in roles]
+    longest = max(map(len, rows.ids), default=0)
+    mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for i, own in enumerate(rows.roles):
+        start = 0 if side == 'right' else longest - len(own)
+        mask[i, start : start + len(own)] = torch.from_numpy(np.isin(own, wanted))
+    return mask
 
 # %% ../../../nbs/data/toolcalls/04_formats.ipynb #b698522e
 def save_format(
@@ -148,8 +167,7 @@ def save_format(
     folder: str | Path,  # of the adapter
 ) -> Path:  # the file
     "Write a format beside the weights that were tuned with it."
-    write_json(Path(folder) / 'format.json', dict(schema=1, **asdict(fmt)))
-    return Path(folder) / 'format.json'
+    return write_json(Path(folder) / 'format.json', dict(schema=1, **asdict(fmt)))
 
 
 @reads('a format')
@@ -157,10 +175,10 @@ def load_format(
     folder: str | Path,
 ) -> CallFormat:
     "The format that a model was tuned with."
-    d = read_json(Path(folder) / 'format.json')
-    if d.pop('schema', None) != 1 or set(d) != set(asdict(CallFormat())):
+    fields = read_json(Path(folder) / 'format.json')
+    if fields.pop('schema', None) != 1 or set(fields) != set(asdict(CallFormat())):
         raise SteerError(f'{folder}/format.json is of another version: this one reads schema 1')
-    return CallFormat(**d)
+    return CallFormat(**fields)
 
 
 def format_of(
@@ -174,8 +192,10 @@ def stored_format(
     lm: LM,
 ) -> CallFormat | None:  # None if no file says it
     "The format that a model is known to have been tuned with."
-    places = [Path(lm.name), data_path('models') / lm.name]
-    return next((load_format(p) for p in places if (p / 'format.json').is_file()), None)
+    for folder in (Path(lm.name), data_path('models') / lm.name):
+        if (folder / 'format.json').is_file():
+            return load_format(folder)
+    return None
 
 
 def check_format(
@@ -183,13 +203,12 @@ def check_format(
     fmt: CallFormat,  # the model was tuned with
 ) -> None:
     "Refuse rows of another format: their cross-entropy would measure the format."
-    if rows.fmt == fmt:
-        return
-    off = ', '.join(
-        f'{k} is {v!r}, not {asdict(fmt)[k]!r}'
-        for k, v in asdict(rows.fmt).items()
-        if v != asdict(fmt)[k]
-    )
-    raise SteerError(
-        f'these rows were made in another format than the model was tuned on ({off}): make them with that format'
-    )
+    tuned = asdict(fmt)
+    off = []
+    for name, value in asdict(rows.fmt).items():
+        if value != tuned[name]:
+            off.append(f'{name} is {value!r}, not {tuned[name]!r}')
+    if off:
+        raise SteerError(
+            f'these rows were made in another format than the model was tuned on ({", ".join(off)}): make them with that format'
+        )
