@@ -21,7 +21,7 @@ from ...evals.substitutions import Change, Condition, layer_conditions, on_any_d
 from .config import DeltaConfig
 from .outcomes import ce_table, ce_under
 from .parts import World, all_rows, fit, kept, kinds_of
-from ...methods.dictionaries.buffer import ActivationSource, Pool
+from ...methods.dictionaries.buffer import ActivationSource, Chunk
 from ...methods.dictionaries.calibration import Fit
 from ...methods.dictionaries.deltas import delta_settings, delta_sources, mlp_function
 from ...methods.dictionaries.model import Transcoder
@@ -238,7 +238,7 @@ def _size(transcoder: Transcoder) -> int:
     return sum(w.numel() for w in weights)
 
 
-def _missed(transcoder: Transcoder, source: str, rows: Pool) -> dict:
+def _missed(transcoder: Transcoder, source: str, rows: Chunk) -> dict:
     "Share of the tuned MLP's variance that a way misses, and its active features."
     x, left, weights = rows.of(transcoder.site_in, source)
     whole = rows.y[transcoder.site_out].double()
@@ -250,7 +250,7 @@ def _missed(transcoder: Transcoder, source: str, rows: Pool) -> dict:
 
 
 def _without(
-    base: Transcoder, sources: dict[str, ActivationSource], rows: Pool
+    base: Transcoder, sources: dict[str, ActivationSource], rows: Chunk
 ) -> dict[str, float]:
     "What is missed with no feature added: by the base and, known beside the adapter, by the un-tuned MLP."
     whole = rows.y[base.site_out].double()

@@ -43,7 +43,7 @@ from steer_nb.methods.dictionaries.files import (
 from steer_nb.methods.dictionaries.buffer import (
     ActivationBuffer,
     ActivationSource,
-    Pool,
+    Chunk,
     mlp_source,
     residual_source,
 )
@@ -132,12 +132,12 @@ class World:
         return make_closed(self)
 
     @cached_property
-    def val_rows(self) -> Pool:
+    def val_rows(self) -> Chunk:
         "Residuals and MLP outputs of the tuned model on validation items."
         return all_rows(self, self.tuned, 'val', residuals(self, self.tuned), self.config.layers)
 
     @cached_property
-    def val_rows_untuned(self) -> Pool:
+    def val_rows_untuned(self) -> Chunk:
         "The same of the un-tuned model."
         return all_rows(self, self.lm, 'val', residuals(self, self.lm), self.config.layers)
 
@@ -497,7 +497,7 @@ def all_rows(
     part: str,  # of the data, e.g. 'val'; its first 2000 items
     sources: list[ActivationSource],
     layers: list[int],  # whose MLP outputs come along
-) -> Pool:
+) -> Chunk:
     "All rows of a table for some sources, and the MLPs' own outputs."
     ids, weights = weighted_ids(world, lm, world.data[part].head(2000), world.config.roles)
     mlps = []

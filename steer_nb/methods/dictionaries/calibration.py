@@ -79,7 +79,7 @@ class Fit:
 
 def fit_table(
     transcoders: dict,  # name -> (transcoder or function, name of its source)
-    pools,  # a `Pool`, or several
+    pools,  # a `Chunk`, or several
 ) -> pd.DataFrame:  # one row per name
     "The fit of transcoders on harvested rows."
     fits, rows = {}, []
