@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['scorings', 'letter_tokens', 'Questions', 'pick_questions', 'questions', 'read_letters', 'answer_places', 'read_cloze',
-           'question_tree', 'read_choices', 'tail_lengths', 'question_batches', 'score_replayed', 'spread_edit',
-           'score_plain', 'score', 'score_and_read', 'tidy_scores', 'decide', 'predictions', 'unconditional']
+           'question_tree', 'read_choices', 'tail_lengths', 'question_batches', 'score_replayed', 'score_plain',
+           'spread_edit', 'score', 'score_and_read', 'tidy_scores', 'decide', 'predictions', 'unconditional']
 
 # %% ../../nbs/evals/00_scoring.ipynb #1f8c8442
 from dataclasses import dataclass, replace
@@ -29,20 +29,17 @@ def letter_tokens(
     n: int,  # letters wanted, from A
 ) -> list[list[int]]:  # token ids of each letter: bare, with a space, or both
     "The tokens that spell each option letter; raises `SteerError` for a tokenizer that has none."
+    unknown = getattr(lm.tokenizer, 'unk_token_id', None)
     out = []
     for letter in LETTERS[:n]:
-        ids = [
-            lm.tokenizer(t, add_special_tokens=False)['input_ids'] for t in (letter, ' ' + letter)
-        ]
-        single = sorted(
-            {
-                x[-1]
-                for x in ids
-                if len(x) == 1 or (len(x) == 2 and not lm.tokenizer.decode(x[:1]).strip())
-            }
-            - {getattr(lm.tokenizer, 'unk_token_id', None)}
-        )
-        single = [t for t in single if lm.tokenizer.decode([t]).strip() == letter]
+        found = set()
+        for text in (letter, ' ' + letter):
+            ids = lm.tokenizer(text, add_special_tokens=False)['input_ids']
+            after_space = len(ids) == 2 and not lm.tokenizer.decode(ids[:1]).strip()
+            if len(ids) == 1 or after_space:
+                found.add(ids[-1])
+        found.discard(unknown)
+        single = [t for t in sorted(found) if lm.tokenizer.decode([t]).strip() == letter]
         if not single:
             raise SteerError(
                 f'the tokenizer of {lm.name} has no single token for the letter {letter!r}: use scoring="cloze"'
@@ -72,16 +69,15 @@ class Questions:
         return np.array([len(c) for c in self.chars])
 
 
-def pick_questions(q: Questions, rows: list[int]) -> Questions:
+def pick_questions(questions: Questions, rows: list[int]) -> Questions:
     "Some of the questions."
-    take = lambda x: [x[i] for i in rows]
     return replace(
-        q,
-        ids=take(q.ids),
-        prompts=take(q.prompts),
-        answers=take(q.answers),
-        chars=take(q.chars),
-        correct=q.correct[rows],
+        questions,
+        ids=[questions.ids[i] for i in rows],
+        prompts=[questions.prompts[i] for i in rows],
+        answers=[questions.answers[i] for i in rows],
+        chars=[questions.chars[i] for i in rows],
+        correct=questions.correct[rows],
     )
 
 
@@ -100,229 +96,269 @@ def questions(
     if not len(items):
         raise SteerError('no items to score')
     rows = list(items.itertuples())
-    texts = [prefix + prompt(r) for r in rows]
-    prompts, most = encode(lm, texts, chat=chat), max(len(r.choices) for r in rows)
-    letters = letter_tokens(lm, most) if scoring == 'letters' else []
-    answers = [
-        [[] for _ in r.choices] if letters else _answers(lm, t, p, r.choices, chat)
-        for r, t, p in zip(rows, texts, prompts)
-    ]
+    texts = [prefix + prompt(row) for row in rows]
+    prompts = encode(lm, texts, chat=chat)
+    letters = []
+    if scoring == 'letters':
+        letters = letter_tokens(lm, max(len(row.choices) for row in rows))
+    answers = []
+    for row, text, tokens in zip(rows, texts, prompts, strict=True):
+        if letters:
+            answers.append([[] for _ in row.choices])
+        else:
+            answers.append(_answer_tokens(lm, text, tokens, row.choices, chat))
     return Questions(
         scoring,
-        [str(r.id) for r in rows],
+        [str(row.id) for row in rows],
         prompts,
         answers,
-        [[len(c) for c in r.choices] for r in rows],
+        [[len(choice) for choice in row.choices] for row in rows],
         items.correct.to_numpy().astype(int),
         letters,
         common_start(prompts, 16),
     )
 
 
-def _answers(
+def _answer_tokens(
     lm: LM, text: str, prompt: list[int], choices: list[str], chat: bool
 ) -> list[list[int]]:
     "Token ids of each answer after its prompt."
     if chat:
         return encode(lm, list(choices), special=False)
-    joint = encode(lm, [f'{text} {c}' for c in choices])
     end = lm.tokenizer.eos_token_id
-    joint = [j[:-1] if j[-1] == end and prompt[-1] != end else j for j in joint]
-    if all(j[: len(prompt)] == prompt and len(j) > len(prompt) for j in joint):
-        return [j[len(prompt) :] for j in joint]
-    return encode(lm, [f' {c}' for c in choices], special=False)
+    answers = []
+    for ids in encode(lm, [f'{text} {choice}' for choice in choices]):
+        if ids[-1] == end and prompt[-1] != end:
+            ids = ids[:-1]
+        if ids[: len(prompt)] != prompt or len(ids) == len(prompt):
+            return encode(lm, [f' {choice}' for choice in choices], special=False)
+        answers.append(ids[len(prompt) :])
+    return answers
 
 # %% ../../nbs/evals/00_scoring.ipynb #fba7a2fb
 def read_letters(
     lm: LM,
-    q: Questions,
+    questions: Questions,
     h: Tensor,  # (P, cells, d) states at the last prompt token
-) -> (
-    Tensor
-):  # (P, cells, choices) log-probabilities among the item's letters; nan where an item has fewer
+) -> Tensor:  # (P, cells, choices) log-probabilities; nan where an item has fewer
     "Log-probability of each letter, of all the letters the item has."
-    letters = q.letters[: q.n_choices.max()]
-    y = _unembed_rows(lm, h, [t for ts in letters for t in ts])
-    y = torch.stack([part.logsumexp(-1) for part in y.split([len(ts) for ts in letters], -1)], -1)
-    n = torch.as_tensor(q.n_choices, device=y.device)[:, None, None]
+    letters = questions.letters[: questions.n_choices.max()]
+    every = [token for tokens in letters for token in tokens]
+    logits = _unembed_rows(lm, h, every).split([len(tokens) for tokens in letters], -1)
+    y = torch.stack([part.logsumexp(-1) for part in logits], -1)
+    n = torch.as_tensor(questions.n_choices, device=y.device)[:, None, None]
     have = torch.arange(y.shape[-1], device=y.device) < n
     return y.masked_fill(~have, -torch.inf).log_softmax(-1).masked_fill(~have, torch.nan)
 
 
 def _unembed_rows(lm: LM, h: Tensor, rows: list[int]) -> Tensor:
     "Logits of a few tokens, float32."
-    head, post = lm.model.get_submodule(lm.anatomy.head), lm.anatomy.head_post
+    head = lm.model.get_submodule(lm.anatomy.head)
+    post = lm.anatomy.head_post
     if not isinstance(head, torch.nn.Linear) or post is None:
         return unembed(lm, h)[..., rows]
     with torch.no_grad():
-        y = h.to(head.weight.device).float() @ head.weight[rows].float().T + (
-            0 if head.bias is None else head.bias[rows].float()
-        )
-    return (
-        y
-        if post[0] == 'none'
-        else post[1] * torch.tanh(y / post[1])
-        if post[0] == 'softcap'
-        else post[1] * y
-    )
+        bias = 0 if head.bias is None else head.bias[rows].float()
+        y = h.to(head.weight.device).float() @ head.weight[rows].float().T + bias
+    if post[0] == 'none':
+        return y
+    if post[0] == 'softcap':
+        return post[1] * torch.tanh(y / post[1])
+    return post[1] * y
 
 # %% ../../nbs/evals/00_scoring.ipynb #ee1214e3
-def answer_places(q: Questions, tree: Tree) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    "Which tail state predicts which answer token: places (p, column), and per target (place, choice, token)."
-    places, targets = {}, []
-    for p, answers in enumerate(q.answers):
-        for j, ans in enumerate(answers):
-            cols = [tree.last] + [c - tree.start for c in tree.branch[p][j]]
-            targets += [
-                (places.setdefault((p, c), len(places)), p, j, t) for c, t in zip(cols, ans)
-            ]
+def answer_places(
+    questions: Questions,
+    tree: Tree,  # made from the questions
+) -> tuple[Tensor, Tensor, Tensor, int]:  # prompt and column of each place; targets; how many
+    "Which tail state predicts which answer token; a target is (place, prompt, choice, token)."
+    places = {}  # (prompt, column) -> its number
+    targets = []
+    for p, answers in enumerate(questions.answers):
+        for choice, answer in enumerate(answers):
+            columns = [tree.last] + [place - tree.start for place in tree.branch[p][choice]]
+            for column, token in zip(columns, answer, strict=False):  # an empty answer has none
+                place = places.setdefault((p, column), len(places))
+                targets.append((place, p, choice, token))
     at = torch.tensor(list(places))
     return at[:, 0], at[:, 1], torch.tensor(targets), len(places)
 
 
 def read_cloze(
     lm: LM,
-    q: Questions,
+    questions: Questions,
     tree: Tree,  # made from the questions
     final: Tensor,  # (P, cells, tail, d)
-) -> (
-    Tensor
-):  # (P, cells, choices) log-probability of each answer's text; nan where an item has fewer
+) -> Tensor:  # (P, cells, choices) log-probabilities; nan where an item has fewer
     "Log-probability of each answer, summed over its tokens."
-    P, C = final.shape[:2]
-    pp, cc, targets, n = answer_places(q, tree)
-    out = torch.full(
-        (P, C, int(q.n_choices.max())), torch.nan, dtype=torch.float64
-    )  # sums of many terms
-    for p, k in enumerate(q.n_choices):
-        out[p, :, :k] = 0.0
-    width = lm.model.get_submodule(lm.anatomy.head).weight.shape[0]
-    rows = max(
-        1, (24 if lm.device.type == 'cpu' else 1024) * 2**20 // (4 * width)
-    )  # a CPU's allocator reuses blocks below 32 MB
-    cells = min(C, rows)
-    for c in range(0, C, cells):
-        part = final[:, c : c + cells]
+    n_prompts, n_cells = final.shape[:2]
+    prompts, columns, targets, n_places = answer_places(questions, tree)
+    shape = n_prompts, n_cells, int(questions.n_choices.max())
+    out = torch.full(shape, torch.nan, dtype=torch.float64)  # sums of many terms
+    for p, n in enumerate(questions.n_choices):
+        out[p, :, :n] = 0.0
+    rows = _unembedded_at_once(lm)
+    width = min(n_cells, rows)
+    for c in range(0, n_cells, width):
+        part = final[:, c : c + width]
         step = max(1, rows // part.shape[1])
-        for e in range(0, n, step):
-            logits = unembed(
-                lm, part[pp[e : e + step].to(part.device), :, cc[e : e + step].to(part.device)]
-            )  # (places, cells, vocabulary)
+        for start in range(0, n_places, step):
+            places = slice(start, start + step)
+            states = part[prompts[places].to(part.device), :, columns[places].to(part.device)]
+            logits = unembed(lm, states)  # (places, cells, vocabulary)
             norm = logits.logsumexp(-1)
-            mine = targets[(targets[:, 0] >= e) & (targets[:, 0] < e + step)]
-            k = (mine[:, 0] - e).to(logits.device)
-            logp = (
-                logits[k, :, mine[:, 3].to(logits.device)].double() - norm[k].double()
-            ).cpu()  # (targets, cells)
-            for (_, p, j, _), lp in zip(mine.tolist(), logp):
-                out[p, c : c + cells, j] += lp
+            here = targets[(targets[:, 0] >= start) & (targets[:, 0] < start + step)]
+            k = (here[:, 0] - start).to(logits.device)
+            own = logits[k, :, here[:, 3].to(logits.device)]
+            logp = (own.double() - norm[k].double()).cpu()  # (targets, cells)
+            for (_, p, choice, _), value in zip(here.tolist(), logp, strict=True):
+                out[p, c : c + width, choice] += value
     return out
 
+
+def _unembedded_at_once(lm: LM) -> int:
+    "How many states may be unembedded at once."
+    vocabulary = lm.model.get_submodule(lm.anatomy.head).weight.shape[0]
+    megabytes = 24 if lm.device.type == 'cpu' else 1024  # a CPU reuses blocks below 32 MB
+    return max(1, megabytes * 2**20 // (4 * vocabulary))
+
 # %% ../../nbs/evals/00_scoring.ipynb #45c6b473
-def question_tree(lm: LM, q: Questions, whole: bool = False) -> Tree:
+def question_tree(
+    lm: LM,
+    questions: Questions,
+    whole: bool = False,  # the tail begins at the first token: for edits of the whole prompt
+) -> Tree:
     "Prompts with their answers as branches; an answer's last token is predicted, never fed."
-    return make_tree(
-        lm,
-        q.prompts,
-        [[a[:-1] for a in answers] for answers in q.answers],
-        whole,
-        0 if whole else q.shared,
-    )
+    branches = [[answer[:-1] for answer in answers] for answers in questions.answers]
+    return make_tree(lm, questions.prompts, branches, whole, 0 if whole else questions.shared)
 
 
 @torch.no_grad()
-def read_choices(lm: LM, q: Questions, tree: Tree, final: Tensor) -> np.ndarray:
-    "Log-probability of each choice from the tail's last states: (P, cells, choices)."
-    logp = (
-        read_letters(lm, q, final[:, :, tree.last])
-        if q.scoring == 'letters'
-        else read_cloze(lm, q, tree, final)
-    )
+def read_choices(
+    lm: LM,
+    questions: Questions,
+    tree: Tree,
+    final: Tensor,  # (P, cells, tail, d)
+) -> np.ndarray:  # (P, cells, choices)
+    "Log-probability of each choice from the tail's last states."
+    if questions.scoring == 'letters':
+        logp = read_letters(lm, questions, final[:, :, tree.last])
+    else:
+        logp = read_cloze(lm, questions, tree, final)
     return logp.cpu().float().numpy()
 
 
-def tail_lengths(q: Questions) -> list[int]:
+def tail_lengths(questions: Questions) -> list[int]:
     "Tokens from the last prompt token on, per item."
-    return [1 + sum(max(len(a) - 1, 0) for a in ans) for ans in q.answers]
+    out = []
+    for answers in questions.answers:
+        out.append(1 + sum(max(len(answer) - 1, 0) for answer in answers))
+    return out
 
 
-def question_batches(q: Questions, budget: int) -> list[list[int]]:
-    "Questions of similar answers and similar prompts, in batches of at most `budget` padded tokens, little of it padding."
-    tail, prompt = tail_lengths(q), [len(p) - q.shared for p in q.prompts]
-    order = sorted(range(len(q)), key=lambda i: (-(tail[i] // 4), -prompt[i], i))
-    return [
-        [order[k] for k in b] for b in paired_batches([(tail[i], prompt[i]) for i in order], budget)
-    ]
+def question_batches(
+    questions: Questions,
+    budget: int,  # padded tokens of a batch
+) -> list[list[int]]:
+    "Questions of similar answers and similar prompts, in batches with little padding."
+    tail = tail_lengths(questions)
+    prompt = [len(tokens) - questions.shared for tokens in questions.prompts]
+    order = sorted(range(len(questions)), key=lambda i: (-(tail[i] // 4), -prompt[i], i))
+    batches = paired_batches([(tail[i], prompt[i]) for i in order], budget)
+    return [[order[k] for k in batch] for batch in batches]
 
 # %% ../../nbs/evals/00_scoring.ipynb #e6598605
 def score_replayed(
-    lm: LM, q: Questions, edits: list, budget: int, desc: str, states: dict | None = None
-) -> np.ndarray:
-    out = np.full((len(q), q.n_choices.max()), np.nan, np.float32)
-    batches = question_batches(q, budget // 2)  # prompt and branches are padded apart
-    whole = any(
-        e.positions in ('all', 'prompt') if isinstance(e.positions, str) else True for e in edits
-    )
+    lm: LM,
+    questions: Questions,
+    edits: list[Edit],
+    budget: int,  # padded tokens of a batch
+    desc: str,  # label of a progress bar; '' for none
+    states: dict | None = None,  # block -> (items, d), filled with what enters it
+) -> np.ndarray:  # (items, choices)
+    "Log-probability of every choice, with the prompts shared by their answers."
+    out = np.full((len(questions), questions.n_choices.max()), np.nan, np.float32)
+    batches = question_batches(questions, budget // 2)  # prompt and branches are padded apart
+    whole = any(_reaches_back(e) for e in edits)
     for rows in progress(batches, desc=desc, unit='batch') if desc else batches:
-        some = pick_questions(q, rows)
+        some = pick_questions(questions, rows)
         prefix = prefill(lm, question_tree(lm, some, whole))
         final = replay(lm, prefix, [(e, [0]) for e in edits]) if edits else prefix.final[:, None]
-        for d, x in (states or {}).items():
-            x[rows] = prefix.entry[d][:, prefix.tree.last].float().cpu()
+        for depth, entered in (states or {}).items():
+            entered[rows] = prefix.entry[depth][:, prefix.tree.last].float().cpu()
         logp = read_choices(lm, some, prefix.tree, final)[:, 0]
         out[rows, : logp.shape[1]] = logp
     return out
 
+
+def _reaches_back(e: Edit) -> bool:
+    "May the edit touch tokens before the last one of the prompt?"
+    return e.positions in ('all', 'prompt') if isinstance(e.positions, str) else True
+
 # %% ../../nbs/evals/00_scoring.ipynb #420cb700
-def spread_edit(e: Edit, owner: list[int], spans: list[tuple]) -> Edit:
-    "An edit given per item as one per sequence, positions named relative to the prompt made explicit."
-    per = torch.tensor(owner)
-    v = e.vector if e.vector is None or e.vector.ndim == 1 else e.vector[per]
-    c = e.coef if e.coef.ndim == (1 if e.op == 'clamp' else 0) else e.coef[per]
-    named = dict(
-        last=[(n - 1, n) for n, _ in spans],
-        prompt=[(0, n) for n, _ in spans],
-        generated=[(n, m) for n, m in spans],
-        all=[(0, m) for _, m in spans],
-    )
-    pos = named[e.positions] if isinstance(e.positions, str) else e.positions
-    if not isinstance(e.positions, str) and not (
-        isinstance(pos, list) and all(isinstance(x, int) and x >= 0 for x in pos)
-    ):
-        raise SteerError(f'scoring takes named positions or indices from 0, not {e.positions!r}')
-    return replace(e, vector=v, coef=c, positions=pos)
-
-
 @torch.no_grad()
-def score_plain(lm: LM, q: Questions, edits: list, budget: int, desc: str) -> np.ndarray:
-    out = np.full((len(q), q.n_choices.max()), np.nan, np.float32)
-    seqs = [
-        (i, j, p, a)
-        for i, (p, answers) in enumerate(zip(q.prompts, q.answers))
-        for j, a in enumerate(answers)
-        if q.scoring == 'cloze' or j == 0
-    ]
-    spans = [(len(p), len(p) + max(len(a) - 1, 0)) for _, _, p, a in seqs]
-    edits = [spread_edit(e, [i for i, *_ in seqs], spans) for e in edits]
+def score_plain(
+    lm: LM,
+    questions: Questions,
+    edits: list[Edit],  # values for all items or one per item
+    budget: int,  # padded tokens of a batch
+    desc: str,  # label of a progress bar; '' for none
+) -> np.ndarray:  # (items, choices)
+    "Log-probability of every choice, each by an ordinary forward pass."
+    sequences = []  # (item, choice); for letters one an item, which has all of them
+    for i, answers in enumerate(questions.answers):
+        n = len(answers) if questions.scoring == 'cloze' else 1
+        sequences += [(i, choice) for choice in range(n)]
+    fed, spans = [], []
+    for i, choice in sequences:
+        fed.append(questions.prompts[i] + questions.answers[i][choice][:-1])
+        spans.append((len(questions.prompts[i]), len(fed[-1])))
+    owner = [i for i, _ in sequences]
     acts = capture(
         lm,
-        [p + a[:-1] for _, _, p, a in seqs],
+        fed,
         'final_norm',
-        [(n - 1, m) for n, m in spans],
-        edits=edits,
+        [(start - 1, end) for start, end in spans],
+        edits=[spread_edit(e, owner, spans) for e in edits],
         batch_tokens=budget,
         desc=desc,
     )
-    states = dict(list(acts.index.groupby('item').indices.items()))
-    for s, (i, j, p, a) in enumerate(seqs):
-        h = acts['final_norm'][states[s]].to(lm.device)
-        if q.scoring == 'letters':
-            out[i, : len(q.chars[i])] = (
-                read_letters(lm, pick_questions(q, [i]), h[None]).cpu().numpy()[0, 0]
-            )
+    places = acts.index.groupby('item').indices
+    out = np.full((len(questions), questions.n_choices.max()), np.nan, np.float32)
+    for s, (i, choice) in enumerate(sequences):
+        h = acts['final_norm'][places[s]].to(lm.device)
+        if questions.scoring == 'letters':
+            logp = read_letters(lm, pick_questions(questions, [i]), h[None]).cpu().numpy()
+            out[i, : len(questions.chars[i])] = logp[0, 0]
         else:
-            out[i, j] = float(log_probs(unembed(lm, h))[range(len(a)), a].double().sum())
+            answer = questions.answers[i][choice]
+            logp = log_probs(unembed(lm, h))[range(len(answer)), answer]
+            out[i, choice] = float(logp.double().sum())
     return out
+
+
+def spread_edit(
+    e: Edit,
+    owner: list[int],  # item of each sequence
+    spans: list[tuple[int, int]],  # length of each sequence's prompt, and of the whole
+) -> Edit:
+    "An edit given per item as one per sequence, positions named relative to the prompt made explicit."
+    rows = torch.tensor(owner)
+    vector = e.vector if e.vector is None or e.vector.ndim == 1 else e.vector[rows]
+    for_all = 1 if e.op == 'clamp' else 0  # dimensions of a coefficient that is not per item
+    coef = e.coef if e.coef.ndim == for_all else e.coef[rows]
+    if isinstance(e.positions, str):
+        named = dict(
+            last=[(start - 1, start) for start, _ in spans],
+            prompt=[(0, start) for start, _ in spans],
+            generated=spans,
+            all=[(0, end) for _, end in spans],
+        )
+        return replace(e, vector=vector, coef=coef, positions=named[e.positions])
+    listed = isinstance(e.positions, list)
+    if not listed or not all(isinstance(x, int) and x >= 0 for x in e.positions):
+        raise SteerError(f'scoring takes named positions or indices from 0, not {e.positions!r}')
+    return replace(e, vector=vector, coef=coef)
 
 # %% ../../nbs/evals/00_scoring.ipynb #19f8d9bf
 def score(
@@ -332,28 +368,26 @@ def score(
     edits=(),  # edits to apply meanwhile
     *,
     chat: bool = False,  # put prompts into the chat template
-    method: str = 'tree',  # 'tree' shares prompts; 'plain' is the reference, and takes values per item
+    method: str = 'tree',  # 'tree' shares prompts; 'plain' is the reference, takes values per item
     prefix: str = '',  # text before every prompt
     batch_tokens: int | None = None,  # padded tokens per batch
     desc: str = '',  # a progress bar with this label
 ) -> pd.DataFrame:  # one row per item and choice: id, choice, logp, score, correct
-    "Log-probability of every choice of every item; `score` is what the pick compares: per character in cloze."
+    "Log-probability of every choice of every item."
     if method not in ('tree', 'plain'):
         raise suggest(method, ['tree', 'plain'], 'scoring method')
-    q, edits = (
-        questions(lm, items, scoring, chat, prefix),
-        [edits] if isinstance(edits, Edit) else list(edits),
-    )
-    per_item = any(
-        (e.vector is not None and e.vector.ndim > 1) or e.coef.ndim > (e.op == 'clamp')
-        for e in edits
-    )
-    if per_item and method == 'tree':
+    asked = questions(lm, items, scoring, chat, prefix)
+    edits = [edits] if isinstance(edits, Edit) else list(edits)
+    if method == 'tree' and any(_is_per_item(e) for e in edits):
         raise SteerError('edits with values per item need method="plain"')
-    logp = (score_replayed if method == 'tree' else score_plain)(
-        lm, q, edits, batch_tokens or default_budget(lm), desc
-    )
-    return tidy_scores(q, logp)
+    run = score_replayed if method == 'tree' else score_plain
+    logp = run(lm, asked, edits, batch_tokens or default_budget(lm), desc)
+    return tidy_scores(asked, logp)
+
+
+def _is_per_item(e: Edit) -> bool:
+    many_vectors = e.vector is not None and e.vector.ndim > 1
+    return many_vectors or e.coef.ndim > (1 if e.op == 'clamp' else 0)
 
 
 def score_and_read(
@@ -368,72 +402,65 @@ def score_and_read(
     desc: str = '',
 ) -> tuple[pd.DataFrame, dict[int, Tensor]]:  # the table of `score`; per depth (items, d), float32
     "Scores and, from the same pass, the residual stream that enters blocks at the last prompt token."
-    q = questions(lm, items, scoring, chat, prefix)
-    states = {d: torch.zeros(len(q), lm.d_model) for d in depths}
-    return tidy_scores(
-        q, score_replayed(lm, q, [], batch_tokens or default_budget(lm), desc, states)
-    ), states
+    asked = questions(lm, items, scoring, chat, prefix)
+    states = {depth: torch.zeros(len(asked), lm.d_model) for depth in depths}
+    budget = batch_tokens or default_budget(lm)
+    logp = score_replayed(lm, asked, [], budget, desc, states)
+    return tidy_scores(asked, logp), states
 
 
-def tidy_scores(q: Questions, logp: np.ndarray) -> pd.DataFrame:
-    "A (items, choices) array as a table with one row per item and choice."
-    rows = [
-        (
-            q.ids[i],
-            j,
-            logp[i, j],
-            logp[i, j] / n if q.scoring == 'cloze' else logp[i, j],
-            j == q.correct[i],
-        )
-        for i, ns in enumerate(q.chars)
-        for j, n in enumerate(ns)
-    ]
+def tidy_scores(
+    questions: Questions,
+    logp: np.ndarray,  # (items, choices)
+) -> pd.DataFrame:  # id, choice, logp, score, correct
+    "Log-probabilities as a table with one row per item and choice."
+    rows = []
+    for i, lengths in enumerate(questions.chars):
+        for choice, length in enumerate(lengths):
+            value = logp[i, choice]
+            per_what = value / length if questions.scoring == 'cloze' else value
+            correct = choice == questions.correct[i]
+            rows.append((questions.ids[i], choice, value, per_what, correct))
     return pd.DataFrame(rows, columns=['id', 'choice', 'logp', 'score', 'correct'])
 
 # %% ../../nbs/evals/00_scoring.ipynb #de4c1164
 def decide(
-    q: Questions,
+    questions: Questions,
     logp: np.ndarray,  # (items, ..., choices)
     weight: float = 0.0,  # of the prior
     prior: np.ndarray | None = None,  # (items, choices) log-probability without the question
 ) -> tuple[np.ndarray, np.ndarray]:  # pick and margin, both (items, ...)
-    "The choice with the highest score, and the correct answer's lead over the best other one."
+    "The choice with the highest score, and by how much the correct one beats the best other one."
     extra = (1,) * (logp.ndim - 2)
-    s = (
-        logp
-        if prior is None or weight == 0
-        else logp - weight * prior.reshape(len(prior), *extra, -1)
-    )
-    if q.scoring == 'cloze':
+    scores = logp
+    if prior is not None and weight != 0:
+        scores = logp - weight * prior.reshape(len(prior), *extra, -1)
+    if questions.scoring == 'cloze':
         chars = np.full((len(logp), logp.shape[-1]), np.nan)
-        for i, ns in enumerate(q.chars):
-            chars[i, : len(ns)] = ns
-        s = s / chars.reshape(len(chars), *extra, -1)
-    s = np.where(np.isnan(s), -np.inf, s)
-    mine = np.take_along_axis(s, q.correct.reshape(-1, *extra, 1), -1)[..., 0]
-    rest = s.copy()
-    np.put_along_axis(
-        rest, np.broadcast_to(q.correct.reshape(-1, *extra, 1), (*s.shape[:-1], 1)), -np.inf, -1
-    )
-    return s.argmax(-1), mine - rest.max(-1)
+        for i, lengths in enumerate(questions.chars):
+            chars[i, : len(lengths)] = lengths
+        scores = scores / chars.reshape(len(chars), *extra, -1)
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    correct = questions.correct.reshape(-1, *extra, 1)
+    own = np.take_along_axis(scores, correct, -1)[..., 0]
+    others = scores.copy()
+    np.put_along_axis(others, np.broadcast_to(correct, (*scores.shape[:-1], 1)), -np.inf, -1)
+    return scores.argmax(-1), own - others.max(-1)
 
 
 def predictions(
     scores: pd.DataFrame,  # from `score`
 ) -> pd.DataFrame:  # id, pick, right, margin
     "What the model picks, one row per item."
+    items = scores.groupby('id', sort=False)[['choice', 'score', 'correct']]
+    return items.apply(_prediction).reset_index()
 
-    def one(g):
-        best, own = g.loc[g.score.idxmax()], g[g.correct].score.iloc[0]
-        return pd.Series(
-            dict(
-                pick=int(best.choice),
-                right=bool(best.correct),
-                margin=own - g[~g.correct].score.max(),
-            )
-        )
 
-    return scores.groupby('id', sort=False)[['choice', 'score', 'correct']].apply(one).reset_index()
+def _prediction(choices: pd.DataFrame) -> pd.Series:
+    best = choices.loc[choices.score.idxmax()]
+    own = choices[choices.correct].score.iloc[0]
+    margin = own - choices[~choices.correct].score.max()
+    return pd.Series(dict(pick=int(best.choice), right=bool(best.correct), margin=margin))
 
 # %% ../../nbs/evals/00_scoring.ipynb #9387c9b2
 def unconditional(
@@ -444,7 +471,5 @@ def unconditional(
 ) -> np.ndarray:  # (items, choices), nan where an item has fewer
     "Log-probability of every answer's text without its question."
     bare = items.assign(question=text, context='', form='continuation')
-    q = questions(lm, bare, 'cloze')
-    return score_replayed(
-        lm, q, [], kwargs.get('batch_tokens') or default_budget(lm), kwargs.get('desc', '')
-    )
+    budget = kwargs.get('batch_tokens') or default_budget(lm)
+    return score_replayed(lm, questions(lm, bare, 'cloze'), [], budget, kwargs.get('desc', ''))
