@@ -53,26 +53,26 @@ def _halves(groups: np.ndarray, seed: int = 0) -> np.ndarray:  # (items,) bool
 
 
 def best_curve(
-    d: Decoded,
+    decoded: Decoded,
     name: str | None = None,  # a label set of the map; None: every variable
     seed: int = 0,  # of the halves
-) -> (
-    pd.DataFrame
-):  # variable, position, accuracy, low, high, n, n_clusters, optimistic, depth_a, depth_b, site
+) -> pd.DataFrame:  # one row per variable and position
     "Accuracy per position, at the depth chosen on other items."
     if name is None:
-        return pd.concat([best_curve(d, v, seed) for v in d.variables], ignore_index=True)
-    right = d.right(name)
-    held_out, depth = held_out_right(right, d.groups, seed)
+        return pd.concat(
+            [best_curve(decoded, v, seed) for v in decoded.variables], ignore_index=True
+        )
+    right = decoded.right(name)
+    held_out, depth = held_out_right(right, decoded.groups, seed)
     top = right.mean(-1).max(0)
-    sites = d.sites
+    sites = decoded.sites
     rows = []
-    for t, position in enumerate(d.roles.position):
+    for t, position in enumerate(decoded.roles.position):
         rows.append(
             dict(
                 variable=name,
                 position=position,
-                **accuracy_interval(held_out[t], d.groups),
+                **accuracy_interval(held_out[t], decoded.groups),
                 optimistic=top[t],
                 depth_a=depth[0, t],
                 depth_b=depth[1, t],
@@ -132,62 +132,66 @@ def bootstrap_weights(
 
 # %% ../../../nbs/experiments/think_to_talk/04_crossings.ipynb #e873fc17
 def crossings(
-    d: Decoded,
+    decoded: Decoded,
     thresholds: Sequence[float] = (0.9,),
     draws: int = 1000,  # resamples
     seed: int = 0,  # of halves and resamples
-) -> pd.DataFrame:  # variable, threshold, t_star, t_low, t_high (tokens after the start of the chain), t_eq, token, phase, stable
+) -> pd.DataFrame:  # one row per variable and threshold
     "First crossings with bootstrap intervals; `stable` is the share of resamples that cross in the same phase."
-    weights = bootstrap_weights(d.groups, draws, seed)
+    weights = bootstrap_weights(decoded.groups, draws, seed)
     rows = []
-    for variable in d.variables:
-        right = held_out_right(d.right(variable), d.groups, seed)[0].astype(np.float32)
+    for variable in decoded.variables:
+        right = held_out_right(decoded.right(variable), decoded.groups, seed)[0].astype(np.float32)
         accuracy = right.mean(-1)
         resampled = weights @ right.T
         for threshold in thresholds:
             first = float(first_above(accuracy, threshold))
             many = first_above(resampled, threshold)
             rows.append(
-                dict(variable=variable, threshold=threshold, **_crossing(d, variable, first, many))
+                dict(
+                    variable=variable,
+                    threshold=threshold,
+                    **_crossing(decoded, variable, first, many),
+                )
             )
     return pd.DataFrame(rows)
 
 
-def _crossing(d: Decoded, variable: str, first: float, many: np.ndarray) -> dict:
+def _crossing(decoded: Decoded, variable: str, first: float, many: np.ndarray) -> dict:
     "Where a variable crosses: `first`, and in each resample; inf for never."
     low, high = np.quantile(many, [0.025, 0.975], method='inverted_cdf')
-    phase = str(phase_of(d.roles, variable, first))
-    at = d.roles.iloc[int(first)] if np.isfinite(first) else None
+    phase = str(phase_of(decoded.roles, variable, first))
+    at = decoded.roles.iloc[int(first)] if np.isfinite(first) else None
     return dict(
-        t_star=first - d.start,
-        t_low=low - d.start,
-        t_high=high - d.start,
+        t_star=first - decoded.start,
+        t_low=low - decoded.start,
+        t_high=high - decoded.start,
         t_eq=np.nan if at is None else int(at.equation),
         token='' if at is None else at.token,
         phase=phase,
-        stable=float((phase_of(d.roles, variable, many) == phase).mean()),
+        stable=float((phase_of(decoded.roles, variable, many) == phase).mean()),
     )
 
 # %% ../../../nbs/experiments/think_to_talk/04_crossings.ipynb #20d2e8df
 def best_before_after(
-    d: Decoded,
+    decoded: Decoded,
     seed: int = 0,  # of the halves
 ) -> pd.DataFrame:  # variable, when, accuracy, low, high, n, n_clusters, optimistic
     "Best accuracy before and from the start of the chain."
     rows = []
-    for variable in d.variables:
-        right = d.right(variable)
-        parts = dict(before=right[:, : d.start], after=right[:, d.start :])
+    for variable in decoded.variables:
+        right = decoded.right(variable)
+        parts = dict(before=right[:, : decoded.start], after=right[:, decoded.start :])
         for when, part in parts.items():
             if not part.shape[1]:
                 continue
             cells = part.reshape(-1, part.shape[-1])
-            held_out = held_out_right(cells, d.groups, seed)[0]
+            held_out = held_out_right(cells, decoded.groups, seed)[0]
             rows.append(
                 dict(
                     variable=variable,
                     when=when,
-                    **accuracy_interval(held_out, d.groups),
+                    **accuracy_interval(held_out, decoded.groups),
                     optimistic=cells.mean(-1).max(),
                 )
             )
@@ -195,17 +199,17 @@ def best_before_after(
 
 # %% ../../../nbs/experiments/think_to_talk/04_crossings.ipynb #0105a030
 def verdict(
-    d: Decoded,
+    decoded: Decoded,
     threshold: float = 0.9,
     causal: pd.DataFrame | None = None,  # variable, start, stop, effect, low, high
     random_init: Decoded | None = None,  # the same items through a model with random weights
     draws: int = 1000,  # resamples
     seed: int = 0,  # of halves and resamples
-) -> pd.DataFrame:  # variable, verdict, decodable, t_star, t_low, t_high, t_eq, accuracy, low, high, stable, causal, reasons
+) -> pd.DataFrame:  # one row per variable
     "When each variable is computed, as far as this can be told."
-    check_same_test(d, random_init)
-    evidence = _Evidence(d, causal, random_init, seed)
-    crossed = crossings(d, [threshold], draws, seed).to_dict('records')
+    check_same_test(decoded, random_init)
+    evidence = _Evidence(decoded, causal, random_init, seed)
+    crossed = crossings(decoded, [threshold], draws, seed).to_dict('records')
     return pd.DataFrame([_verdict_row(evidence, crossing, threshold) for crossing in crossed])
 
 
@@ -213,21 +217,25 @@ def verdict(
 class _Evidence:
     "What a verdict rests on."
 
-    d: Decoded
+    decoded: Decoded
     causal: pd.DataFrame | None
     random_init: Decoded | None
     seed: int  # of the halves
 
-    def right_at(self, name: str, t: int, d: Decoded | None = None) -> np.ndarray:  # (items,)
+    def right_at(
+        self, name: str, position: int, decoded: Decoded | None = None
+    ) -> np.ndarray:  # (items,)
         "Which items a label set's probes get right at a position, at the depth chosen on others."
-        return self.at_depths(name, t, d)[0]
+        return self.at_depths(name, position, decoded)[0]
 
     def at_depths(
-        self, name: str, t: int, d: Decoded | None = None
+        self, name: str, position: int, decoded: Decoded | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         "The same, with the depths that the halves chose."
-        d = self.d if d is None else d
-        right, depths = held_out_right(d.right(name)[:, [t]], d.groups, self.seed)
+        decoded = self.decoded if decoded is None else decoded
+        right, depths = held_out_right(
+            decoded.right(name)[:, [position]], decoded.groups, self.seed
+        )
         return right[0], depths[:, 0]
 
 
@@ -241,8 +249,8 @@ class _Judged(NamedTuple):
 
 def _verdict_row(evidence: _Evidence, crossing: dict, threshold: float) -> dict:
     "The first phase of a variable that passes, and why no other."
-    d, variable = evidence.d, crossing['variable']
-    right = held_out_right(d.right(variable), d.groups, evidence.seed)[0]
+    decoded, variable = evidence.decoded, crossing['variable']
+    right = held_out_right(decoded.right(variable), decoded.groups, evidence.seed)[0]
     accuracy = right.mean(-1)
     phase, position, judged = _first_passed(evidence, variable, accuracy, threshold)
     reasons = list(judged.reasons)
@@ -251,9 +259,11 @@ def _verdict_row(evidence: _Evidence, crossing: dict, threshold: float) -> dict:
         if not reasons:
             objections = _objections(evidence, variable, position)
             reasons = [f'no position reaches {threshold:g}', *objections]
-    if d.overlap['skeletons'] > 0:
-        reasons.append(f'{d.overlap["skeletons"]:.0%} of the test skeletons occur in training')
-    interval = accuracy_interval(right[position], d.groups)
+    if decoded.overlap['skeletons'] > 0:
+        reasons.append(
+            f'{decoded.overlap["skeletons"]:.0%} of the test skeletons occur in training'
+        )
+    interval = accuracy_interval(right[position], decoded.groups)
     return dict(
         variable=variable,
         verdict=phase,
@@ -270,9 +280,9 @@ def _first_passed(
     evidence: _Evidence, variable: str, accuracy: np.ndarray, threshold: float
 ) -> tuple[str, int, _Judged]:
     "The first phase in which a crossing passes, the position, and all that was said on the way."
-    d = evidence.d
+    decoded = evidence.decoded
     says, reasons = 'missing' if evidence.causal is None else 'not needed', []
-    starts = [*_phase_starts(d.roles, variable), len(d.roles)]
+    starts = [*_phase_starts(decoded.roles, variable), len(decoded.roles)]
     for phase, start, stop in zip(phases, starts[:-1], starts[1:], strict=True):
         if stop <= start:
             continue
@@ -282,7 +292,7 @@ def _first_passed(
         position = int(first)
         judged = _judge(evidence, variable, position, stop, phase)
         says = judged.causal
-        where = f'{phase} ({d.roles.token[position]!r}, {position - d.start:+d})'
+        where = f'{phase} ({decoded.roles.token[position]!r}, {position - decoded.start:+d})'
         reasons += [f'{where}: {reason}' for reason in judged.reasons]
         if judged.passed:
             return phase, position, _Judged(True, says, reasons)
@@ -292,22 +302,24 @@ def _first_passed(
 def _judge(
     evidence: _Evidence,
     variable: str,
-    t: int,  # position of the crossing
+    position: int,  # of the crossing
     stop: int,  # end of the phase
     phase: str,
 ) -> _Judged:
     "Does a crossing pass as computation?"
     if phase == phases[2]:
         return _Judged(True, 'not needed', [])
-    objections = _objections(evidence, variable, t)
-    says = _causal(evidence.causal, variable, t, stop)
+    objections = _objections(evidence, variable, position)
+    says = _causal(evidence.causal, variable, position, stop)
     if objections:
         return _Judged(False, says, objections)
     if says == 'contradicts':
         return _Judged(False, says, ['causal tests find no effect of these tokens'])
     if says == 'supports':
         return _Judged(True, says, ['causal tests support it'])
-    bound = evidence.d.readouts['bound'][evidence.d.variables.index(variable), t].mean()
+    bound = evidence.decoded.readouts['bound'][
+        evidence.decoded.variables.index(variable), position
+    ].mean()
     return _Judged(
         False,
         says,
@@ -331,25 +343,30 @@ def _causal(causal: pd.DataFrame | None, variable: str, first: int, stop: int) -
     return 'supports' if (tests.low > 0).any() else 'contradicts'
 
 
-def _objections(evidence: _Evidence, variable: str, t: int) -> list[str]:
+def _objections(evidence: _Evidence, variable: str, position: int) -> list[str]:
     "Simpler readings that explain what is decoded at a position."
-    d = evidence.d
-    k = d.variables.index(variable)
-    additive = d.readouts['additive'][k, t]
-    right, depths = evidence.at_depths(variable, t)
-    rivals = {'the commonest value': d.prior[k], 'an additive readout of the digits': additive}
-    for name in d.controls(variable):
-        rivals[f'a random function of the sum ({name.split()[-1]})'] = evidence.right_at(name, t)
+    decoded = evidence.decoded
+    k = decoded.variables.index(variable)
+    additive = decoded.readouts['additive'][k, position]
+    right, depths = evidence.at_depths(variable, position)
+    rivals = {
+        'the commonest value': decoded.prior[k],
+        'an additive readout of the digits': additive,
+    }
+    for name in decoded.controls(variable):
+        rivals[f'a random function of the sum ({name.split()[-1]})'] = evidence.right_at(
+            name, position
+        )
     if evidence.random_init is not None:
-        untrained = evidence.right_at(variable, t, evidence.random_init)
+        untrained = evidence.right_at(variable, position, evidence.random_init)
         rivals['a model with random weights'] = untrained
-    found = [_no_better(right, null, d.groups, what) for what, null in rivals.items()]
-    new = d.unseen[k]
+    found = [_no_better(right, null, decoded.groups, what) for what, null in rivals.items()]
+    new = decoded.unseen[k]
     if new.sum() >= FEWEST_NEW:
         what = 'on sums that training lacks, an additive readout'
-        found.append(_no_better(right[new], additive[new], d.groups[new], what))
-    found.append(_permuted_as_well(d, variable, t, depths))
-    found.append(_leak(right, d, k, t))
+        found.append(_no_better(right[new], additive[new], decoded.groups[new], what))
+    found.append(_permuted_as_well(decoded, variable, position, depths))
+    found.append(_leak(right, decoded, k, position))
     return [objection for objection in found if objection]
 
 
@@ -362,18 +379,18 @@ def _no_better(right: np.ndarray, null: np.ndarray, groups: np.ndarray, what: st
     return f'{what} reads {null.mean():.2f}, the probe {right.mean():.2f} ({interval})'
 
 
-def _permuted_as_well(d: Decoded, variable: str, t: int, depths: np.ndarray) -> str:
+def _permuted_as_well(decoded: Decoded, variable: str, position: int, depths: np.ndarray) -> str:
     "Empty if the labels were not permuted, or no permutation comes near."
-    if variable not in d.map.permuted:
+    if variable not in decoded.map.permuted:
         return ''
-    cells = [int(depth) * len(d.roles) + t for depth in depths]
-    p = d.map.p_max(variable)[cells].max()
+    cells = [int(depth) * len(decoded.roles) + position for depth in depths]
+    p = decoded.map.p_max(variable)[cells].max()
     return f'permuted labels do as well somewhere on the map (p = {p:.2g})' if p > 0.05 else ''
 
 
-def _leak(right: np.ndarray, d: Decoded, k: int, t: int) -> str:
+def _leak(right: np.ndarray, decoded: Decoded, k: int, position: int) -> str:
     "Empty unless the probe reads more than could be known."
-    low = accuracy_interval(right, d.groups)['low']
-    if low <= max(d.bayes[k, t], d.bayes_sample[k, t]) + 1e-9:
+    low = accuracy_interval(right, decoded.groups)['low']
+    if low <= max(decoded.bayes[k, position], decoded.bayes_sample[k, position]) + 1e-9:
         return ''
-    return f'the probe reads {right.mean():.2f} where the best guess is {d.bayes[k, t]:.2f}: the labels leak'
+    return f'the probe reads {right.mean():.2f} where the best guess is {decoded.bayes[k, position]:.2f}: the labels leak'

@@ -408,66 +408,68 @@ def decode_model(
 
 # %% ../../../nbs/experiments/think_to_talk/03_decodability.ipynb #9002e284
 def map_table(
-    d: Decoded,
+    decoded: Decoded,
     random_init: Decoded | None = None,  # the same items through a model with random weights
 ) -> pd.DataFrame:
     "The map with its nulls: one row per position, site and variable."
-    check_same_test(d, random_init)
+    check_same_test(decoded, random_init)
     rows = []
-    for v, variable in enumerate(d.variables):
-        cells = _cells(d, v, random_init)
+    for v, variable in enumerate(decoded.variables):
+        cells = _cells(decoded, v, random_init)
         rows += [dict(variable=variable, **cell) for cell in cells]
-    about = d.roles.set_index('position')[['token', 'part', 'equation', 'role', 'variable']]
+    about = decoded.roles.set_index('position')[['token', 'part', 'equation', 'role', 'variable']]
     about = about.rename(columns=dict(variable='of'))
     table = about.join(pd.DataFrame(rows).set_index('position')).reset_index()
     return table.sort_values(['variable', 'depth', 'position'], ignore_index=True)
 
 
-def check_same_test(d: Decoded, random_init: Decoded | None) -> None:
+def check_same_test(decoded: Decoded, random_init: Decoded | None) -> None:
     "A model with random weights is compared item by item."
-    if random_init is not None and not np.array_equal(random_init.map.test, d.map.test):
+    if random_init is not None and not np.array_equal(random_init.map.test, decoded.map.test):
         raise SteerError(
             'the randomly initialised model was decoded on other test items: give it the same'
         )
 
 
-def _cells(d: Decoded, v: int, random_init: Decoded | None) -> list[dict]:
+def _cells(decoded: Decoded, v: int, random_init: Decoded | None) -> list[dict]:
     "A row per site and position of the variable of number `v`."
-    variable = d.variables[v]
-    right = d.right(variable)  # (sites, positions, test items)
+    variable = decoded.variables[v]
+    right = decoded.right(variable)  # (sites, positions, test items)
     shape = right.shape[:2]
-    control = [d.right(name).mean(-1) for name in d.controls(variable)]
+    control = [decoded.right(name).mean(-1) for name in decoded.controls(variable)]
     untrained = None
     if random_init is not None:
         untrained = random_init.right(variable).mean(-1)
-    number = d.map.sets.index(variable)
+    number = decoded.map.sets.index(variable)
     p_max = np.full(shape, np.nan)
-    if variable in d.map.permuted:
-        p_max = d.map.p_max(variable).reshape(shape)
-    shrinkage, log_loss = (x[number].reshape(shape) for x in (d.map.shrinkage, d.map.log_loss))
-    best = np.maximum(d.bayes[v], d.bayes_sample[v])
-    n_unseen = int(d.unseen[v].sum())
-    sites, positions = d.sites, d.roles.position.tolist()
+    if variable in decoded.map.permuted:
+        p_max = decoded.map.p_max(variable).reshape(shape)
+    shrinkage, log_loss = (
+        x[number].reshape(shape) for x in (decoded.map.shrinkage, decoded.map.log_loss)
+    )
+    best = np.maximum(decoded.bayes[v], decoded.bayes_sample[v])
+    n_unseen = int(decoded.unseen[v].sum())
+    sites, positions = decoded.sites, decoded.roles.position.tolist()
     rows = []
     for s, t in np.ndindex(shape):
-        accuracy = accuracy_interval(right[s, t], d.groups)
+        accuracy = accuracy_interval(right[s, t], decoded.groups)
         rows.append(
             dict(
                 position=positions[t],
                 depth=s,
                 site=sites[s],
                 **accuracy,
-                prior=d.prior[v].mean(),
-                additive=d.readouts['additive'][v, t].mean(),
-                bound=d.readouts['bound'][v, t].mean(),
+                prior=decoded.prior[v].mean(),
+                additive=decoded.readouts['additive'][v, t].mean(),
+                bound=decoded.readouts['bound'][v, t].mean(),
                 control=np.mean([c[s, t] for c in control]) if control else np.nan,
                 random_init=np.nan
                 if untrained is None
                 else untrained[min(s, len(untrained) - 1), t],
-                unseen=right[s, t, d.unseen[v]].mean() if n_unseen else np.nan,
+                unseen=right[s, t, decoded.unseen[v]].mean() if n_unseen else np.nan,
                 n_unseen=n_unseen,
-                next_token=np.nan if d.next is None else d.next[v, t].mean(),
-                bayes=d.bayes[v, t],
+                next_token=np.nan if decoded.next is None else decoded.next[v, t].mean(),
+                bayes=decoded.bayes[v, t],
                 leak=accuracy['low'] > best[t] + 1e-9,
                 p_max=p_max[s, t],
                 shrinkage=shrinkage[s, t],

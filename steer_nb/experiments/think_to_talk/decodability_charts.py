@@ -36,15 +36,19 @@ _LINES = {
 
 
 def best_depth_curve(
-    d: Decoded,
+    decoded: Decoded,
     variable: str,
     threshold: float = 0.9,
     random_init: Decoded | None = None,  # the same items through a model with random weights
     labels: bool = True,  # tokens below
 ) -> alt.LayerChart:
     "Accuracy at held-out depths over tokens, with its nulls; the start of the chain marked."
-    table = curve_table(d, variable, random_init)
-    x = token_axis(d.roles.position, d.roles.token) if labels else alt.X('position:O', axis=None)
+    table = curve_table(decoded, variable, random_init)
+    x = (
+        token_axis(decoded.roles.position, decoded.roles.token)
+        if labels
+        else alt.X('position:O', axis=None)
+    )
     y = alt.Y('accuracy:Q', title='accuracy', scale=alt.Scale(domain=[0, 1]))
     base = alt.Chart(table).encode(
         x,
@@ -61,49 +65,51 @@ def best_depth_curve(
         nulls.mark_line(strokeWidth=1.5).encode(y),
         probe.mark_area(opacity=0.2, line=False).encode(alt.Y('low:Q'), y2='high:Q'),
         probe.mark_line(strokeWidth=2.5).encode(y),
-        *start_rule(d.start, len(d.roles), _step(d)),
+        *start_rule(decoded.start, len(decoded.roles), _step(decoded)),
     ]
-    return alt.layer(*layers).properties(width=_step(d) * len(d.roles), height=170)
+    return alt.layer(*layers).properties(width=_step(decoded) * len(decoded.roles), height=170)
 
 
 def curve_table(
-    d: Decoded,
+    decoded: Decoded,
     variable: str,
     random_init: Decoded | None = None,  # the same items through a model with random weights
     seed: int = 0,  # of the halves
 ) -> pd.DataFrame:  # position, line, accuracy, low, high
     "The best-depth curve and what it is compared with."
-    k = _variable(d, variable)
-    control = [_best_depth(d, name, seed) for name in d.controls(variable)]
+    k = _variable(decoded, variable)
+    control = [_best_depth(decoded, name, seed) for name in decoded.controls(variable)]
     lines = {
-        'additive readout': d.readouts['additive'][k].mean(-1),
-        'operands with signs': d.readouts['bound'][k].mean(-1),
-        'best guess possible': d.bayes[k],
-        'commonest value': np.full(len(d.roles), d.prior[k].mean()),
+        'additive readout': decoded.readouts['additive'][k].mean(-1),
+        'operands with signs': decoded.readouts['bound'][k].mean(-1),
+        'best guess possible': decoded.bayes[k],
+        'commonest value': np.full(len(decoded.roles), decoded.prior[k].mean()),
     }
     if control:
         lines['control task'] = np.mean(control, 0)
     if random_init is not None:
         lines['random weights'] = _best_depth(random_init, variable, seed)
-    if d.next is not None:
-        lines['next token'] = d.next[k].mean(-1)
-    probe = best_curve(d, variable, seed)[['position', 'accuracy', 'low', 'high']]
+    if decoded.next is not None:
+        lines['next token'] = decoded.next[k].mean(-1)
+    probe = best_curve(decoded, variable, seed)[['position', 'accuracy', 'low', 'high']]
     tables = [probe.assign(line='probe')]
     for line, accuracy in lines.items():
-        tables.append(pd.DataFrame(dict(position=d.roles.position, line=line, accuracy=accuracy)))
+        tables.append(
+            pd.DataFrame(dict(position=decoded.roles.position, line=line, accuracy=accuracy))
+        )
     return pd.concat(tables, ignore_index=True)
 
 
-def _variable(d: Decoded, variable: str) -> int:
+def _variable(decoded: Decoded, variable: str) -> int:
     "Its number."
-    if variable not in d.variables:
-        raise suggest(variable, d.variables, 'variable')
-    return d.variables.index(variable)
+    if variable not in decoded.variables:
+        raise suggest(variable, decoded.variables, 'variable')
+    return decoded.variables.index(variable)
 
 
-def _best_depth(d: Decoded, name: str, seed: int) -> np.ndarray:  # (positions,)
+def _best_depth(decoded: Decoded, name: str, seed: int) -> np.ndarray:  # (positions,)
     "Accuracy of a label set at held-out depths."
-    return held_out_right(d.right(name), d.groups, seed)[0].mean(-1)
+    return held_out_right(decoded.right(name), decoded.groups, seed)[0].mean(-1)
 
 
 def _line_colour(table: pd.DataFrame) -> alt.Color:
@@ -125,9 +131,9 @@ def _threshold_rule(threshold: float) -> alt.Chart:
     return rule.mark_rule(strokeDash=[2, 3], color='#666666').encode(y='y:Q')
 
 
-def _step(d: Decoded) -> float:
+def _step(decoded: Decoded) -> float:
     "Width of a token."
-    return max(9, min(20, 760 / len(d.roles)))
+    return max(9, min(20, 760 / len(decoded.roles)))
 
 # %% ../../../nbs/experiments/think_to_talk/06_decodability_charts.ipynb #eb5f710c
 def token_axis(
@@ -164,38 +170,38 @@ def start_rule(
 
 # %% ../../../nbs/experiments/think_to_talk/06_decodability_charts.ipynb #d64958cd
 def decodability_chart(
-    d: Decoded,
+    decoded: Decoded,
     variable: str,
     threshold: float = 0.9,
     random_init: Decoded | None = None,  # the same items through a model with random weights
 ) -> alt.VConcatChart:
     "The best-depth curve with its nulls above the map."
-    _variable(d, variable)
+    _variable(decoded, variable)
     note = 'Depth chosen on other items; band: 95 % interval. Vertical line: start of the chain. Dots: not above permuted labels. Last row: number of the equation.'
     parts = [
-        best_depth_curve(d, variable, threshold, random_init, labels=False),
-        accuracy_map(d, variable),
-        _equations(d),
+        best_depth_curve(decoded, variable, threshold, random_init, labels=False),
+        accuracy_map(decoded, variable),
+        _equations(decoded),
     ]
-    title = heading(_found(d, variable, threshold), note)
+    title = heading(_found(decoded, variable, threshold), note)
     return alt.vconcat(*parts, spacing=4, title=title).resolve_scale(color='independent')
 
 
 def accuracy_map(
-    d: Decoded,
+    decoded: Decoded,
     variable: str,
 ) -> alt.LayerChart:
     "Accuracy by token and depth."
-    _variable(d, variable)
+    _variable(decoded, variable)
     color = alt.Color(
         'accuracy:Q',
         title='accuracy',
         scale=alt.Scale(scheme='viridis', domain=[0, 1]),
         legend=alt.Legend(gradientLength=90),
     )
-    base = alt.Chart(_map_cells(d, variable)).encode(
-        token_axis(d.roles.position, d.roles.token),
-        alt.Y('site:N', sort=d.sites[::-1], title=None, axis=alt.Axis(labelLimit=130)),
+    base = alt.Chart(_map_cells(decoded, variable)).encode(
+        token_axis(decoded.roles.position, decoded.roles.token),
+        alt.Y('site:N', sort=decoded.sites[::-1], title=None, axis=alt.Axis(labelLimit=130)),
         tooltip=[
             'token',
             'role',
@@ -208,17 +214,17 @@ def accuracy_map(
     layers = [
         base.mark_rect().encode(color=color),
         dull.mark_point(filled=True, size=4, color='white', opacity=0.8),
-        *start_rule(d.start, len(d.roles), _step(d)),
+        *start_rule(decoded.start, len(decoded.roles), _step(decoded)),
     ]
-    height = max(60, 18 * len(d.sites))
-    return alt.layer(*layers).properties(width=_step(d) * len(d.roles), height=height)
+    height = max(60, 18 * len(decoded.sites))
+    return alt.layer(*layers).properties(width=_step(decoded) * len(decoded.roles), height=height)
 
 
-def _map_cells(d: Decoded, variable: str) -> pd.DataFrame:
+def _map_cells(decoded: Decoded, variable: str) -> pd.DataFrame:
     "Cells with their accuracy, what stands there, and whether permuted labels do as well."
-    p = d.map.p_max(variable) if variable in d.map.permuted else np.nan
-    cells = d.map.cells.assign(accuracy=d.right(variable).mean(-1).ravel(), p=p)
-    roles = d.roles.set_index('position')
+    p = decoded.map.p_max(variable) if variable in decoded.map.permuted else np.nan
+    cells = decoded.map.cells.assign(accuracy=decoded.right(variable).mean(-1).ravel(), p=p)
+    roles = decoded.roles.set_index('position')
     about = roles.part + ' ' + roles.equation.astype(str) + ' ' + roles.role
     return cells.assign(
         token=cells.position.map(roles.token).map(token_label),
@@ -227,26 +233,26 @@ def _map_cells(d: Decoded, variable: str) -> pd.DataFrame:
     )
 
 
-def _equations(d: Decoded) -> alt.Chart:
+def _equations(decoded: Decoded) -> alt.Chart:
     "Numbers of the equations, under the tokens."
-    number = (d.roles.equation != d.roles.equation.shift()).cumsum()
-    middles = d.roles.groupby(number).agg(
+    number = (decoded.roles.equation != decoded.roles.equation.shift()).cumsum()
+    middles = decoded.roles.groupby(number).agg(
         position=('position', 'median'), equation=('equation', 'first')
     )
-    x = alt.X('position:O', scale=alt.Scale(domain=d.roles.position.tolist()), axis=None)
+    x = alt.X('position:O', scale=alt.Scale(domain=decoded.roles.position.tolist()), axis=None)
     text = alt.Chart(middles.astype(int)).mark_text(fontSize=10, color='#555555', dy=-20)
     return text.encode(x, text='equation:N').properties(
-        width=_step(d) * len(d.roles), height=12, view=alt.ViewConfig(stroke=None)
+        width=_step(decoded) * len(decoded.roles), height=12, view=alt.ViewConfig(stroke=None)
     )
 
 
-def _found(d: Decoded, variable: str, threshold: float) -> str:
+def _found(decoded: Decoded, variable: str, threshold: float) -> str:
     "From where on a variable is decodable."
-    curve = best_curve(d, variable)
+    curve = best_curve(decoded, variable)
     above = curve[curve.accuracy > threshold]
     if above.empty:
         return f'{variable} reaches {curve.accuracy.max():.2f} and never {threshold:g}'
-    where = words_of_place(int(above.position.iloc[0]) - d.start)
+    where = words_of_place(int(above.position.iloc[0]) - decoded.start)
     return f'{variable} is decodable above {threshold:g} from {where} on'
 
 

@@ -42,9 +42,7 @@ def chains_by_steps(
     run=None,
     key: str = 'loops',  # keep each part in this run
     **kwargs,  # of `run_chains`: draws, k, bos
-) -> (
-    pd.DataFrame
-):  # as of `run_chains`, with num_steps, start, tokens (written), work (tokens x blocks)
+) -> pd.DataFrame:  # as of `run_chains`, with num_steps, start, tokens (written) and work
     "The model's own chains and bare answers at each number of steps."
     if lm.anatomy.loop is None:
         raise SteerError(f'{lm.name} is not looped: it has no number of steps to vary')
@@ -84,9 +82,7 @@ def _n_tokens(lm: LM, texts: Sequence[str]) -> np.ndarray:
 
 def loops_table(
     chains: pd.DataFrame,  # of `chains_by_steps`
-) -> (
-    pd.DataFrame
-):  # level, form, num_steps, exact, final with _low and _high, n, n_clusters, tokens, work
+) -> pd.DataFrame:  # one row per level, form and num_steps; tokens and work are means
     "Accuracy by form and number of steps, intervals clustered by skeleton over all initial states."
     by = ['level', 'form', 'num_steps']
     cost = chains.groupby(by, sort=False)[['tokens', 'work']].mean().reset_index()
@@ -104,7 +100,7 @@ def exit_steps(
     seeds: Sequence[int] = (0,),  # of the initial state
     rows: int | None = None,  # items in a batch
     desc: str = '',  # a progress bar with this label
-) -> pd.DataFrame:  # item, id, level, cluster, place, start, exit_step (1 to num_steps), left (False: it never would)
+) -> pd.DataFrame:  # one row per item, place and start
     "The step after which each item's token would stop."
     if lm.anatomy.loop is None:
         raise SteerError(f'{lm.name} is not looped: there is nothing to leave early')
@@ -175,7 +171,7 @@ def exit_table(
     right: pd.DataFrame,  # id, start, `final` (is the answer right?), of one number of steps
     draws: int = 1000,  # resamples of the difference
     seed: int = 0,
-) -> pd.DataFrame:  # level, place, items ('right', 'wrong', 'wrong - right'), exit_step, low, high, n, n_clusters, left
+) -> pd.DataFrame:  # one row per level, place and kind of items
     "Exit steps of items answered right and wrong."
     both = exits.merge(right[['id', 'start', 'final']], on=['id', 'start'], validate='many_to_one')
     if not len(both):

@@ -190,17 +190,17 @@ def _states_by_start(
 
 # %% ../../../nbs/experiments/think_to_talk/07_steps.ipynb #87f5c34d
 def steps_table(
-    d: Steps,
-) -> pd.DataFrame:  # variable, position, token, part, equation, role, step, accuracy, low, high, n, n_clusters, lowest, highest, control, additive, bound, bayes
+    decoded: Steps,
+) -> pd.DataFrame:  # one row per variable, step and position
     "The map over positions and steps; `lowest` and `highest` over initial states."
-    groups = np.tile(d.groups, len(d.seeds))
-    about = d.roles[['position', 'token', 'part', 'equation', 'role']].to_dict('records')
+    groups = np.tile(decoded.groups, len(decoded.seeds))
+    about = decoded.roles[['position', 'token', 'part', 'equation', 'role']].to_dict('records')
     rows = []
-    for k, variable in enumerate(d.variables):
-        right = d.right[variable]
+    for k, variable in enumerate(decoded.variables):
+        right = decoded.right[variable]
         by_start = right.mean(-1)
-        control = [d.right[name].mean((0, -1)) for name in d.controls(variable)]
-        for step, t in np.ndindex(d.steps, len(about)):
+        control = [decoded.right[name].mean((0, -1)) for name in decoded.controls(variable)]
+        for step, t in np.ndindex(decoded.steps, len(about)):
             rows.append(
                 dict(
                     variable=variable,
@@ -210,25 +210,25 @@ def steps_table(
                     lowest=by_start[:, step, t].min(),
                     highest=by_start[:, step, t].max(),
                     control=np.mean([c[step, t] for c in control]) if control else np.nan,
-                    **{name: values[k, t].mean() for name, values in d.readouts.items()},
-                    bayes=d.bayes[k, t],
+                    **{name: values[k, t].mean() for name, values in decoded.readouts.items()},
+                    bayes=decoded.bayes[k, t],
                 )
             )
     return pd.DataFrame(rows)
 
 # %% ../../../nbs/experiments/think_to_talk/07_steps.ipynb #f53b0609
 def frontier(
-    d: Steps,
+    decoded: Steps,
     thresholds: Sequence[float] = (0.9,),
     draws: int = 1000,  # resamples
     seed: int = 0,  # of the resamples
-) -> pd.DataFrame:  # variable, threshold, given ('step', 'position', 'variable': per phase before the value is written), step, position (tokens after the start of the chain), low, high (of what is not given; of the step for 'variable'), token, phase, stable, undominated
+) -> pd.DataFrame:  # one row per variable, threshold and what is given
     "First positions by step and first steps by position, with bootstrap intervals."
-    weights = bootstrap_weights(d.groups, draws, seed)
+    weights = bootstrap_weights(decoded.groups, draws, seed)
     tables = []
-    for variable in d.variables:
-        accuracy = d.right[variable].mean((0, -1))
-        resampled = _resampled_accuracy(d.right[variable], weights, seed)
+    for variable in decoded.variables:
+        accuracy = decoded.right[variable].mean((0, -1))
+        resampled = _resampled_accuracy(decoded.right[variable], weights, seed)
         for threshold in thresholds:
             crossed = _Crossed(
                 position=first_above(accuracy, threshold),
@@ -237,9 +237,9 @@ def frontier(
                 steps=first_above(resampled.transpose(0, 2, 1), threshold),
             )
             rows = pd.DataFrame(
-                _rows_by_step(d, variable, crossed)
-                + _rows_by_position(d, variable, crossed)
-                + _rows_by_phase(d, variable, crossed)
+                _rows_by_step(decoded, variable, crossed)
+                + _rows_by_position(decoded, variable, crossed)
+                + _rows_by_phase(decoded, variable, crossed)
             )
             rows = rows.assign(undominated=_undominated(rows.step, rows.position))
             rows.insert(0, 'variable', variable)
@@ -257,21 +257,21 @@ class _Crossed(NamedTuple):
     steps: np.ndarray  # (draws, positions)
 
 
-def _rows_by_step(d: Steps, variable: str, crossed: _Crossed) -> list[dict]:
+def _rows_by_step(decoded: Steps, variable: str, crossed: _Crossed) -> list[dict]:
     "The first position of every step."
     rows = []
     for step, position in enumerate(crossed.position):
         low, high = _interval(crossed.positions[:, step])
-        phase = str(phase_of(d.roles, variable, position))
-        same = phase_of(d.roles, variable, crossed.positions[:, step]) == phase
+        phase = str(phase_of(decoded.roles, variable, position))
+        same = phase_of(decoded.roles, variable, crossed.positions[:, step]) == phase
         rows.append(
             dict(
                 given='step',
                 step=float(step),
-                position=float(position) - d.start,
-                low=low - d.start,
-                high=high - d.start,
-                token=_token(d, position),
+                position=float(position) - decoded.start,
+                low=low - decoded.start,
+                high=high - decoded.start,
+                token=_token(decoded, position),
                 phase=phase,
                 stable=float(same.mean()),
             )
@@ -279,7 +279,7 @@ def _rows_by_step(d: Steps, variable: str, crossed: _Crossed) -> list[dict]:
     return rows
 
 
-def _rows_by_position(d: Steps, variable: str, crossed: _Crossed) -> list[dict]:
+def _rows_by_position(decoded: Steps, variable: str, crossed: _Crossed) -> list[dict]:
     "The first step of every position."
     rows = []
     for position, step in enumerate(crossed.step):
@@ -288,20 +288,20 @@ def _rows_by_position(d: Steps, variable: str, crossed: _Crossed) -> list[dict]:
             dict(
                 given='position',
                 step=float(step),
-                position=float(position) - d.start,
+                position=float(position) - decoded.start,
                 low=low,
                 high=high,
-                token=_token(d, position),
-                phase=str(phase_of(d.roles, variable, position)),
+                token=_token(decoded, position),
+                phase=str(phase_of(decoded.roles, variable, position)),
                 stable=np.nan,
             )
         )
     return rows
 
 
-def _rows_by_phase(d: Steps, variable: str, crossed: _Crossed) -> list[dict]:
+def _rows_by_phase(decoded: Steps, variable: str, crossed: _Crossed) -> list[dict]:
     "The first step at which any position of a phase is read; not of the last, where the value has been written and any step reads it from its own embedding."
-    phase_at = phase_of(d.roles, variable, np.arange(len(crossed.step)))
+    phase_at = phase_of(decoded.roles, variable, np.arange(len(crossed.step)))
     rows = []
     for phase in phases[:-1]:
         here = np.flatnonzero(phase_at == phase)
@@ -312,10 +312,10 @@ def _rows_by_phase(d: Steps, variable: str, crossed: _Crossed) -> list[dict]:
             dict(
                 given='variable',
                 step=float(step),
-                position=position - d.start,
+                position=position - decoded.start,
                 low=low,
                 high=high,
-                token=_token(d, position),
+                token=_token(decoded, position),
                 phase=phase,
                 stable=np.nan,
             )
@@ -323,8 +323,8 @@ def _rows_by_phase(d: Steps, variable: str, crossed: _Crossed) -> list[dict]:
     return rows
 
 
-def _token(d: Steps, position: float) -> str:
-    return d.roles.token.iloc[int(position)] if np.isfinite(position) else ''
+def _token(decoded: Steps, position: float) -> str:
+    return decoded.roles.token.iloc[int(position)] if np.isfinite(position) else ''
 
 # %% ../../../nbs/experiments/think_to_talk/07_steps.ipynb #4b9756c3
 def _resampled_accuracy(
@@ -365,9 +365,7 @@ def transfer_steps(
     level: float = 0.95,  # of the intervals
     seed: int = 0,
     **kwargs,  # of `transfer_map`
-) -> (
-    pd.DataFrame
-):  # place, position, variable, learned, tested (steps), accuracy, low, high, n, n_clusters
+) -> pd.DataFrame:  # one row per place, variable, step learned at and step tested at
     "Accuracy of each step's probe at every step."
     test = np.asarray(test)
     labels = decoded_labels(items, 0)

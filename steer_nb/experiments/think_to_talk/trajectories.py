@@ -70,7 +70,7 @@ def rank_trajectories(
     *,
     how: str | None = None,  # 'plain' or 'coda'; both where there is a coda, if not given
     seeds: Sequence[int] = (0,),  # of the initial state, in models that draw one
-) -> pd.DataFrame:  # item, id, cluster, place, site, depth, stage, block, step, lens, seed, quantity, value, rank, rank_digits, logp
+) -> pd.DataFrame:  # one row per item, place, site, lens, seed and quantity
     "The rank of every value of every item, at places, depths and steps."
     check_places(places, chains.ids.shape[1])
     digit = digit_tokens(lm)
@@ -121,8 +121,8 @@ def _digit_ranks(tokens: pd.DataFrame) -> pd.DataFrame:
 def rank_table(
     ranks: pd.DataFrame,  # of `rank_trajectories`
     level: float = 0.95,  # of the intervals
-) -> pd.DataFrame:  # per place, lens, quantity and depth: median, mean, mean_digits of ranks; first (of the digits), low, high
-    "Trajectories over items, with intervals clustered by skeleton."
+) -> pd.DataFrame:  # one row per place, lens, quantity and depth
+    "Ranks over items: median, mean, mean among the digits, and the share that is first of the digits, its interval clustered by skeleton."
     by = ['place', 'lens', 'quantity', 'depth', 'site', 'stage', 'block', 'step']
     rows = []
     for keys, group in ranks.groupby(by, sort=False):

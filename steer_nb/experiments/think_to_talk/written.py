@@ -60,7 +60,7 @@ def generated_grid(
     key: str = 'written',  # keep each batch of pairs as a part of this run
     rows: int | None = None,  # token rows in flight
     desc: str = 'patching, then writing',  # label of the progress bar
-) -> pd.DataFrame:  # as of `patch_grid` without gaps; readout is 'written answer'; with own_exact, source_exact, text
+) -> pd.DataFrame:  # as of `patch_grid`, without gaps; with own_exact, source_exact and text
     "Every cell on every pair, the chain after the span written by the model."
     spans = token_spans(pairs.roles) if spans is None else spans
     windows = depth_windows(lm) if windows is None else windows
@@ -329,7 +329,7 @@ def mixed_chains(
     pairs: pd.DataFrame,  # from `edit_pairs`
     demos: pd.DataFrame | None = None,  # items to show first
     bos: bool = False,  # as in `place_pairs`
-) -> pd.DataFrame:  # one row per pair and read-out: `follows` ('chain', 'question' or 'neither'), `gap` (logit of the chain's digit minus the question's), `differ`
+) -> pd.DataFrame:  # one row per pair and read-out
     "Base questions with edited chains, scored against both."
     placed = place_pairs(lm, pairs, demos, 'denoising', bos)
     mixture = pd.DataFrame(dict(id=pairs.id, source=pairs.base_source, target=pairs.target))

@@ -64,7 +64,7 @@ def wrong_trajectories(
     seed: int = 0,
     desc: str = '',
     **kwargs,  # of `probe_map`
-) -> pd.DataFrame:  # item, id, cluster, variable, position, token, part, site, accuracy (on the right items that did not choose the site), reads (False: it says one value whatever the item), prior, prior_right (share of wrong and of right items with training's commonest value), predicted, value, said, goes ('right value', 'written value', 'elsewhere')
+) -> pd.DataFrame:  # one row per variable, wrong item and position
     "What probes read at each token of wrong items."
     parts = dict(train=train, right=right, wrong=wrong)
     for name, chains in parts.items():
@@ -179,7 +179,7 @@ def _said(lm: LM, chains: Chains, variable: str) -> np.ndarray:  # (items,) -1 i
 def wrong_table(
     read: pd.DataFrame,  # of `wrong_trajectories`
     level: float = 0.95,  # of the intervals
-) -> pd.DataFrame:  # variable, position, token, part, goes, share, low, high, n, n_clusters, accuracy (on right items), reads, prior, prior_right
+) -> pd.DataFrame:  # one row per variable, position and where the value goes
     "Where the probed value goes, at each token, over wrong items."
     rows = []
     for (variable, position), group in read.groupby(['variable', 'position'], sort=False):

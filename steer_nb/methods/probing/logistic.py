@@ -5,6 +5,10 @@
 # %% auto #0
 __all__ = ['Logistic', 'PlainSGD']
 
+# %% ../../../nbs/methods/probing/02_logistic.ipynb #fa5957d9
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
 # %% ../../../nbs/methods/probing/02_logistic.ipynb #3fa01959
 import numpy as np
 import torch
@@ -12,7 +16,7 @@ from torch import Tensor, nn
 
 # %% ../../../nbs/methods/probing/02_logistic.ipynb #aec52281
 from ...core import SteerError
-from .discriminant import LDA, Probe, as_cells, class_codes
+from .discriminant import Probe, as_cells, class_codes
 
 # %% ../../../nbs/methods/probing/02_logistic.ipynb #678549b1
 def _turned(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -23,120 +27,184 @@ def _turned(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return vec.mT.to(x).contiguous() @ x.mT, vec, mean
 
 
-def _loss(x: Tensor, hot: Tensor, w: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
-    "Objective per cell, its gradient, and the probabilities; `x` (cells, d, n), `hot` (K, n), `w` (cells, K, d + 1) with the intercept last."
+class _At(NamedTuple):
+    "The objective at some weights, per cell."
+
+    f: Tensor  # (cells,) value
+    g: Tensor  # (cells, K, d + 1) gradient
+    p: Tensor  # (cells, K, n) probabilities
+
+
+def _objective(
+    x: Tensor,  # (cells, d, n)
+    hot: Tensor,  # (K, n)
+    w: Tensor,  # (cells, K, d + 1), the intercept last
+    ridge: float,
+) -> _At:
     n = hot.shape[1]
     z = torch.baddbmm(w[..., -1:], w[..., :-1], x)
     z -= z.amax(1, keepdim=True)
     own = (z * hot).sum((1, 2))
     p = z.exp_()
     total = p.sum(1, keepdim=True)
-    f = (total.log().sum((1, 2)) - own) / n + ridge / 2 * w[..., :-1].pow(2).sum((1, 2))
+    penalty = ridge / 2 * w[..., :-1].pow(2).sum((1, 2))
+    f = (total.log().sum((1, 2)) - own) / n + penalty
     p /= total
     r = p - hot
-    return f, torch.cat([(r @ x.mT) / n + ridge * w[..., :-1], r.mean(2, keepdim=True)], 2), p
+    of_weights = (r @ x.mT) / n + ridge * w[..., :-1]
+    of_intercepts = r.mean(2, keepdim=True)
+    return _At(f, torch.cat([of_weights, of_intercepts], 2), p)
 
 
 def _curvature(x: Tensor, p: Tensor, ridge: float) -> Tensor:
     "Diagonal of the objective's second derivative."
     q = p * (1 - p)
-    return torch.cat([q @ (x * x).mT / x.shape[2] + ridge, q.mean(2, keepdim=True) + 1e-6], 2)
+    of_weights = q @ (x * x).mT / x.shape[2] + ridge
+    of_intercepts = q.mean(2, keepdim=True) + 1e-6
+    return torch.cat([of_weights, of_intercepts], 2)
 
 # %% ../../../nbs/methods/probing/02_logistic.ipynb #5a2ec9ef
-def _two_loop(g: Tensor, past: list, scale: Tensor) -> Tensor:
+class _Step(NamedTuple):
+    "One step of the past: of the weights, of the gradient, and one over their product (0: not to be used)."
+
+    s: Tensor  # (cells, K, d + 1)
+    y: Tensor  # (cells, K, d + 1)
+    rho: Tensor  # (cells, 1, 1)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:  # (cells, 1, 1)
+    return (a * b).sum((1, 2), keepdim=True)
+
+
+def _newton(g: Tensor, past: list[_Step], scale: Tensor) -> Tensor:
     "Inverse-curvature product of L-BFGS, per cell."
-    dot, q, alphas = lambda a, b: (a * b).sum((1, 2), keepdim=True), g, []
+    q = g
+    alphas = []
     for s, y, rho in reversed(past):
-        alphas.append(rho * dot(s, q))
-        q = q - alphas[-1] * y
+        alpha = rho * _dot(s, q)
+        q = q - alpha * y
+        alphas.append(alpha)
+    gamma = 1.0
     if past:
-        s, y, rho = past[-1]
-        gamma = torch.where(rho > 0, 1 / (rho.clamp_min(1e-30) * dot(y, y * scale)), 1.0)
-    q = q * scale * (gamma if past else 1.0)
-    for (s, y, rho), a in zip(past, reversed(alphas)):
-        q = q + s * (a - rho * dot(y, q))
+        _, y, rho = past[-1]
+        gamma = torch.where(rho > 0, 1 / (rho.clamp_min(1e-30) * _dot(y, y * scale)), 1.0)
+    q = q * scale * gamma
+    for (s, y, rho), alpha in zip(past, reversed(alphas), strict=True):
+        q = q + s * (alpha - rho * _dot(y, q))
     return q
+
+# %% ../../../nbs/methods/probing/02_logistic.ipynb #cadbf9f7
+@dataclass
+class _Live:
+    "The cells that are still being fitted."
+
+    cell: Tensor  # (live,) their numbers
+    x: Tensor  # (live, d, n)
+    w: Tensor  # (live, K, d + 1)
+    at: _At  # the objective at `w`
+    poor: Tensor  # (live,) stopped by float32 before the gradient was small
+    curve: Tensor  # (live, K, d + 1) diagonal curvature, taken anew every eighth step
+    past: list[_Step] = field(default_factory=list)
+
+    def only(self, keep: Tensor) -> '_Live':
+        "Some of the cells."
+        return _Live(
+            cell=self.cell[keep.cpu()],
+            x=self.x[keep],
+            w=self.w[keep],
+            at=_At(*(values[keep] for values in self.at)),
+            poor=self.poor[keep],
+            curve=self.curve[keep],
+            past=[_Step(*(values[keep] for values in step)) for step in self.past],
+        )
 
 
 def _descend(
-    x: Tensor, hot: Tensor, w: Tensor, ridge: float, tol: float, max_iter: int, history: int = 20
+    x: Tensor, hot: Tensor, ridge: float, tol: float, max_iter: int, history: int = 20
 ) -> tuple[Tensor, Tensor, Tensor]:
-    "Minimise every cell's objective from `w`; weights, iterations and whether the gradient came below `tol`."
-    out, steps, met = (
-        w.clone(),
-        torch.zeros(len(w), dtype=torch.long),
-        torch.zeros(len(w), dtype=torch.bool),
-    )
-    live, past, poor = (
-        torch.arange(len(w)),
-        [],
-        torch.zeros(len(w), dtype=torch.bool, device=x.device),
-    )
-    f, g, p = _loss(x, hot, w, ridge)
+    "Minimise every cell's objective; weights, iterations and whether the gradient came below `tol`."
+    cells = len(x)
+    w = torch.zeros(cells, len(hot), x.shape[1] + 1, device=x.device)
+    weights = w.clone()
+    steps = torch.zeros(cells, dtype=torch.long)
+    met = torch.zeros(cells, dtype=torch.bool)
+    poor = torch.zeros(cells, dtype=torch.bool, device=x.device)
+    start = _objective(x, hot, w, ridge)
+    live = _Live(torch.arange(cells), x, w, start, poor, torch.ones_like(w))
     for i in range(max_iter + 1):
-        small = g.abs().amax((1, 2)) <= tol
-        out[live], steps[live], met[live] = (
-            w,
-            torch.where(met[live], steps[live], i),
-            met[live] | (small & ~poor).cpu(),
-        )
-        keep = ~small
-        if i == max_iter or not keep.any():
+        small = live.at.g.abs().amax((1, 2)) <= tol
+        weights[live.cell] = live.w
+        steps[live.cell] = torch.where(met[live.cell], steps[live.cell], i)
+        met[live.cell] |= (small & ~live.poor).cpu()
+        moving = ~small
+        if i == max_iter or not moving.any():
             break
-        if keep.sum() <= len(keep) // 2:
-            live, x, w, f, g, p, poor, curve = (
-                live[keep.cpu()],
-                x[keep],
-                w[keep],
-                f[keep],
-                g[keep],
-                p[keep],
-                poor[keep],
-                curve[keep] if i else None,
-            )
-            past = [(s[keep], y[keep], r[keep]) for s, y, r in past]
-            keep = keep[keep]
+        if moving.sum() <= len(moving) // 2:
+            live = live.only(moving)
+            moving = moving[moving]
         if i % 8 == 0:
-            curve = _curvature(x, p, ridge)
-        move = -_two_loop(g, past, 1 / curve) * keep[:, None, None]
-        slope, t = (move * g).sum((1, 2)), torch.ones_like(f)
-        move = torch.where((slope < 0)[:, None, None], move, -g / curve * keep[:, None, None])
-        slope = (move * g).sum((1, 2))
-        for _ in range(20):
-            new = w + t[:, None, None] * move
-            f2, g2, p = _loss(x, hot, new, ridge)
-            bad = f2 > f + 1e-4 * t * slope + 1e-7 * f.abs()
-            if not bad.any():
-                break
-            t = torch.where(bad, t / 2, t)
-        new, f2, g2 = (
-            torch.where((bad if a.ndim == 1 else bad[:, None, None]), b, a)
-            for a, b in ((new, w), (f2, f), (g2, g))
-        )
-        s, y = new - w, g2 - g
-        sy = (s * y).sum((1, 2), keepdim=True)
-        past = [
-            *past,
-            (
-                s,
-                y,
-                torch.where(
-                    sy > 1e-10 * s.pow(2).sum((1, 2), keepdim=True), 1 / sy.clamp_min(1e-30), 0.0
-                ),
-            ),
-        ][-history:]
-        stuck = bad & (t < 1e-5)
-        poor |= stuck & (g2.abs().amax((1, 2)) > 5 * tol)  # stopped by float32 before it was there
-        w, f, g = (
-            new,
-            f2,
-            torch.where(stuck[:, None, None], 0.0, g2),
-        )  # no lower value in float32: as good as it gets
-    return out, steps, met
+            live.curve = _curvature(live.x, live.at.p, ridge)
+        _advance(live, moving, hot, ridge, tol)
+        live.past = live.past[-history:]
+    return weights, steps, met
+
+
+def _advance(live: _Live, moving: Tensor, hot: Tensor, ridge: float, tol: float):
+    "One step of the cells that move, in place."
+    w, at = live.w, live.at
+    move = _direction(live, moving)
+    new, t, bad = _line_search(live, move, hot, ridge)
+    stays = bad[:, None, None]
+    live.w = torch.where(stays, w, w + t[:, None, None] * move)
+    f = torch.where(bad, at.f, new.f)
+    g = torch.where(stays, at.g, new.g)
+    s = live.w - w
+    y = g - at.g
+    sy = _dot(s, y)
+    rho = torch.where(sy > 1e-10 * _dot(s, s), 1 / sy.clamp_min(1e-30), 0.0)
+    live.past.append(_Step(s, y, rho))
+    stuck = bad & (t < 1e-5)  # no lower value in float32: as good as it gets
+    live.poor |= stuck & (g.abs().amax((1, 2)) > 5 * tol)
+    live.at = _At(f, torch.where(stuck[:, None, None], 0.0, g), new.p)
+
+
+def _direction(live: _Live, moving: Tensor) -> Tensor:
+    "The quasi-Newton step; down the scaled gradient in cells where that would go up."
+    moving = moving[:, None, None]
+    move = -_newton(live.at.g, live.past, 1 / live.curve) * moving
+    down = _dot(move, live.at.g) < 0
+    return torch.where(down, move, -live.at.g / live.curve * moving)
+
+
+def _line_search(
+    live: _Live, move: Tensor, hot: Tensor, ridge: float
+) -> tuple[_At, Tensor, Tensor]:
+    "The objective after the step, each cell's share of the step, and the cells in which it didn't lower the objective."
+    slope = (move * live.at.g).sum((1, 2))
+    t = torch.ones_like(live.at.f)
+    for _ in range(20):
+        new = _objective(live.x, hot, live.w + t[:, None, None] * move, ridge)
+        bad = new.f > live.at.f + 1e-4 * t * slope + 1e-7 * live.at.f.abs()
+        if not bad.any():
+            break
+        t = torch.where(bad, t / 2, t)
+    return new, t, bad
 
 # %% ../../../nbs/methods/probing/02_logistic.ipynb #844a8a7f
+class _Fitted(NamedTuple):
+    "Some cells' probes, for states as they are."
+
+    coef: Tensor  # (cells, K, d)
+    intercept: Tensor  # (cells, K)
+    steps: Tensor  # (cells,)
+    met: Tensor  # (cells,) did the gradient become small?
+
+
 class _Batched(Probe):
     "A probe that is fitted to some cells at a time."
+
+    device: str
+    cells_mb: float
 
     def fit(self, X, y) -> 'Probe':
         "Fit to `X` of (items, width) or (cells, items, width)."
@@ -144,11 +212,18 @@ class _Batched(Probe):
         classes, codes = class_codes(x, y)
         self._check()
         hot = torch.eye(len(classes))[:, torch.as_tensor(codes)].to(self.device)
-        per = max(1, int(self.cells_mb * 2**20 // (4 * x[0].numel())))
-        parts = [self._fit_some(x[a : a + per].to(self.device), hot) for a in range(0, len(x), per)]
-        coef, intercept, steps, met = (torch.cat(p) for p in zip(*parts))
-        self.n_iter_, self.converged_ = steps.numpy(), met.numpy()
+        at_once = max(1, int(self.cells_mb * 2**20 // (4 * x[0].numel())))
+        parts = [self._fit_some(some.to(self.device), hot) for some in x.split(at_once)]
+        coef, intercept, steps, met = (torch.cat(of_all) for of_all in zip(*parts, strict=True))
+        self.n_iter_ = steps.numpy()
+        self.converged_ = met.numpy()
         return self._keep(classes, coef, intercept, one)
+
+    def _check(self):
+        "Refuse settings that make no sense."
+
+    def _fit_some(self, x: Tensor, hot: Tensor) -> _Fitted:
+        raise NotImplementedError
 
 
 class Logistic(_Batched):
@@ -163,14 +238,12 @@ class Logistic(_Batched):
         device: str = 'cpu',
         cells_mb: float = 8.0,  # states to work on at a time
     ):
-        self.C, self.tol, self.max_iter, self.standardise, self.device, self.cells_mb = (
-            C,
-            tol,
-            max_iter,
-            standardise,
-            device,
-            cells_mb,
-        )
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+        self.standardise = standardise
+        self.device = device
+        self.cells_mb = cells_mb
 
     def _check(self):
         if not self.C > 0:
@@ -178,26 +251,16 @@ class Logistic(_Batched):
                 f'C is {self.C}: give a positive number; a large one for hardly any penalty'
             )
 
-    def _fit_some(self, x: Tensor, hot: Tensor) -> tuple:
-        sd = (
-            x.std(1, correction=0).clamp_min(1e-8) if self.standardise else torch.ones_like(x[:, 0])
-        )
+    def _fit_some(self, x: Tensor, hot: Tensor) -> _Fitted:
+        sd = torch.ones_like(x[:, 0])
+        if self.standardise:
+            sd = x.std(1, correction=0).clamp_min(1e-8)
         x, vec, mean = _turned(x / sd[:, None])
-        w, steps, met = _descend(
-            x,
-            hot,
-            torch.zeros(len(x), len(hot), x.shape[1] + 1, device=x.device),
-            1 / (self.C * hot.shape[1]),
-            self.tol,
-            self.max_iter,
-        )
+        ridge = 1 / (self.C * hot.shape[1])
+        w, steps, met = _descend(x, hot, ridge, self.tol, self.max_iter)
         coef = w[..., :-1].double() @ vec.mT
-        return (
-            coef / sd[:, None].double(),
-            w[..., -1].double() - (coef @ mean[..., None])[..., 0],
-            steps,
-            met,
-        )
+        intercept = w[..., -1].double() - (coef @ mean[..., None])[..., 0]
+        return _Fitted(coef / sd[:, None].double(), intercept, steps, met)
 
 # %% ../../../nbs/methods/probing/02_logistic.ipynb #64916806
 class PlainSGD(_Batched):
@@ -211,25 +274,20 @@ class PlainSGD(_Batched):
         device: str = 'cpu',
         cells_mb: float = 8.0,  # states to work on at a time
     ):
-        self.lr, self.steps, self.seed, self.device, self.cells_mb = (
-            lr,
-            steps,
-            seed,
-            device,
-            cells_mb,
-        )
+        self.lr = lr
+        self.steps = steps
+        self.seed = seed
+        self.device = device
+        self.cells_mb = cells_mb
 
-    def _check(self):
-        pass
-
-    def _fit_some(self, x: Tensor, hot: Tensor) -> tuple:
+    def _fit_some(self, x: Tensor, hot: Tensor) -> _Fitted:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             first = nn.Linear(x.shape[2], len(hot))
-        w, b = (
-            p.detach().to(x).expand(len(x), *p.shape).clone() for p in (first.weight, first.bias)
-        )
-        x, n = x.mT.contiguous(), hot.shape[1]
+        cells, n = x.shape[:2]
+        w = first.weight.detach().to(x).repeat(cells, 1, 1)
+        b = first.bias.detach().to(x).repeat(cells, 1)
+        x = x.mT.contiguous()
         for _ in range(self.steps):
             r = torch.baddbmm(b[..., None], w, x).softmax(1) - hot
             w.baddbmm_(r, x.mT, alpha=-self.lr / n)
@@ -238,4 +296,5 @@ class PlainSGD(_Batched):
             raise SteerError(
                 f'gradient descent at rate {self.lr} diverged: lower lr, or use Logistic'
             )
-        return w, b, torch.full((len(x),), self.steps), torch.zeros(len(x), dtype=torch.bool)
+        steps = torch.full((cells,), self.steps)
+        return _Fitted(w, b, steps, met=torch.zeros(cells, dtype=torch.bool))

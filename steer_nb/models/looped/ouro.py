@@ -7,11 +7,12 @@ __all__ = ['OuroAttention', 'OuroMLP', 'OuroBlock', 'OuroOutput', 'OuroForCausal
 
 # %% ../../../nbs/models/looped/04_ouro.ipynb #061de373
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel, initialization
+from transformers import AutoModelForCausalLM, initialization
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput, can_return_tuple
@@ -19,22 +20,21 @@ from transformers.utils import ModelOutput, can_return_tuple
 from ...core import SteerError
 from .ouro_config import OuroConfig
 from steer_nb.models.looped.raven import (
+    LoopedModel,
+    LoopedPass,
     RavenNorm,
-    begin_pass,
+    at_least_float32,
     check_recurrent_cache,
     eager_attention,
-    embed_inputs,
-    end_pass,
-    LoopedPass,
-    run_stage,
-    at_least_float32,
 )
 from .recurrence import RecurrentCache, step_pair
 
 # %% ../../../nbs/models/looped/04_ouro.ipynb #8a9b53f7
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     "Rotate channels i and i + size / 2 of (rows, columns, heads, size), in float32."
-    (a, b), cos, sin = at_least_float32(x).chunk(2, -1), cos[:, :, None], sin[:, :, None]
+    a, b = at_least_float32(x).chunk(2, -1)
+    cos = cos[:, :, None]
+    sin = sin[:, :, None]
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
 
 
@@ -49,23 +49,19 @@ class OuroAttention(nn.Module):
 
     def __init__(self, config: OuroConfig, layer_idx: int):
         super().__init__()
-        d, n, kv, size = (
-            config.hidden_size,
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.head_dim,
-        )
-        self.config, self.layer_idx, self.head_dim = config, layer_idx, size
-        self.num_key_value_groups, self.scaling, self.is_causal, self.attention_dropout = (
-            n // kv,
-            size**-0.5,
-            True,
-            config.attention_dropout,
-        )
-        self.q_proj, self.k_proj, self.v_proj = (
-            nn.Linear(d, k * size, bias=False) for k in (n, kv, kv)
-        )
-        self.o_proj = nn.Linear(n * size, d, bias=False)
+        d, size = config.hidden_size, config.head_dim
+        heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = size
+        self.num_key_value_groups = heads // key_heads
+        self.scaling = size**-0.5
+        self.is_causal = True
+        self.attention_dropout = config.attention_dropout
+        self.q_proj = nn.Linear(d, heads * size, bias=False)
+        self.k_proj = nn.Linear(d, key_heads * size, bias=False)
+        self.v_proj = nn.Linear(d, key_heads * size, bias=False)
+        self.o_proj = nn.Linear(heads * size, d, bias=False)
 
     def forward(
         self,
@@ -77,26 +73,17 @@ class OuroAttention(nn.Module):
         frozen=None,
         **kwargs,
     ) -> Tensor:
-        q, k, v = (
-            f(hidden_states).unflatten(-1, (-1, self.head_dim))
-            for f in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        q, k, v = (
-            x.transpose(1, 2)
-            for x in (_turn(q, *position_embeddings), _turn(k, *position_embeddings), v)
-        )
+        shape = (-1, self.head_dim)
+        q = _turn(self.q_proj(hidden_states).unflatten(-1, shape), *position_embeddings)
+        k = _turn(self.k_proj(hidden_states).unflatten(-1, shape), *position_embeddings)
+        v = self.v_proj(hidden_states).unflatten(-1, shape)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         if past_key_values is not None:
             k, v = past_key_values.update(k, v, slot, frozen)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, _grouped)
+        dropout = self.attention_dropout if self.training else 0.0
         z, _ = attend(
-            self,
-            q,
-            k,
-            v,
-            attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
+            self, q, k, v, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
         return self.o_proj(z.flatten(2))
 
@@ -106,9 +93,9 @@ class OuroMLP(nn.Module):
 
     def __init__(self, d: int, inner: int):
         super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = (
-            nn.Linear(*s, bias=False) for s in ((d, inner), (d, inner), (inner, d))
-        )
+        self.gate_proj = nn.Linear(d, inner, bias=False)
+        self.up_proj = nn.Linear(d, inner, bias=False)
+        self.down_proj = nn.Linear(inner, d, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -119,22 +106,17 @@ class OuroBlock(GradientCheckpointingLayer):
 
     def __init__(self, config: OuroConfig, layer_idx: int):
         super().__init__()
-        for name in (
-            'input_layernorm',
-            'input_layernorm_2',
-            'post_attention_layernorm',
-            'post_attention_layernorm_2',
-        ):
-            setattr(self, name, RavenNorm(config.hidden_size, config.rms_norm_eps))
-        self.self_attn, self.mlp = (
-            OuroAttention(config, layer_idx),
-            OuroMLP(config.hidden_size, config.intermediate_size),
-        )
+        d, eps = config.hidden_size, config.rms_norm_eps
+        self.input_layernorm = RavenNorm(d, eps)
+        self.input_layernorm_2 = RavenNorm(d, eps)
+        self.post_attention_layernorm = RavenNorm(d, eps)
+        self.post_attention_layernorm_2 = RavenNorm(d, eps)
+        self.self_attn = OuroAttention(config, layer_idx)
+        self.mlp = OuroMLP(d, config.intermediate_size)
 
     def forward(self, hidden_states: Tensor, **kwargs) -> Tensor:
-        x = hidden_states + self.input_layernorm_2(
-            self.self_attn(self.input_layernorm(hidden_states), **kwargs)
-        )
+        attended = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
+        x = hidden_states + self.input_layernorm_2(attended)
         return x + self.post_attention_layernorm_2(self.mlp(self.post_attention_layernorm(x)))
 
 # %% ../../../nbs/models/looped/04_ouro.ipynb #577385b5
@@ -145,39 +127,30 @@ class OuroOutput(ModelOutput):
     loss: Tensor | None = None
     logits: Tensor | None = None  # (rows, columns kept, vocabulary), float32
     past_key_values: RecurrentCache | None = None
-    hidden_states: tuple | None = (
-        None  # input of every unrolled block, then what the unembedding reads
-    )
-    unrolled_states: tuple | None = None  # output of every unrolled block, then the same
+    hidden_states: tuple | None = None  # inputs of all unrolled blocks, what the unembedding reads
+    unrolled_states: tuple | None = None  # outputs of all unrolled blocks, then the same
     steps: Tensor | None = (
-        None  # (rows, columns) the step after which each token is read, from 1; 0 for padding
+        None  # (rows, columns) step after which a token is read, from 1; padding 0
     )
-    exit_probs: Tensor | None = (
-        None  # (rows, columns, steps) how likely the gate is to let a token go after each step
-    )
+    exit_probs: Tensor | None = None  # (rows, columns, steps) chance to leave after each step
 
 
-class OuroForCausalLM(PreTrainedModel, GenerationMixin):
+class OuroForCausalLM(LoopedModel):
     "A looped causal language model."
 
     config_class = OuroConfig
-    base_model_prefix = ''
-    supports_gradient_checkpointing = True
     _no_split_modules = ['OuroBlock']
-    _skip_keys_device_placement = ['past_key_values']
-    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     _tied_weights_keys = {'lm_head.weight': 'model.embed_tokens.weight'}
-    _stage = run_stage
 
     def __init__(self, config: OuroConfig):
         super().__init__(config)
         d = config.hidden_size
+        embedding = nn.Embedding(config.vocab_size, d)
+        blocks = [OuroBlock(config, i) for i in range(config.num_hidden_layers)]
         self.model = nn.ModuleDict(
             dict(
-                embed_tokens=nn.Embedding(config.vocab_size, d),
-                layers=nn.ModuleList(
-                    [OuroBlock(config, i) for i in range(config.num_hidden_layers)]
-                ),
+                embed_tokens=embedding,
+                layers=nn.ModuleList(blocks),
                 norm=RavenNorm(d, config.rms_norm_eps),
                 early_exit_gate=nn.Linear(d, 1),
             )
@@ -191,116 +164,132 @@ class OuroForCausalLM(PreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, value):
         self.model.embed_tokens = value
 
-    def get_output_embeddings(self):
-        return self.lm_head
-
-    def set_output_embeddings(self, value):
-        self.lm_head = value
+    def _init_weights(self, module: nn.Module) -> None:
+        "Initial weights: normal, gains of one."
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            initialization.normal_(module.weight, 0.0, self.config.initializer_range)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            initialization.zeros_(module.bias)
+        if isinstance(module, RavenNorm):
+            initialization.ones_(module.weight)
 
     def bridge(self, to: str, x: Tensor, injected: Tensor | None = None) -> Tensor:
         "What lies between blocks: the norm before every step but the first."
         return self.model.norm(x) if to == 'step' else x
 
-# %% ../../../nbs/models/looped/04_ouro.ipynb #f7497eac
-def _init_weights(self, module: nn.Module) -> None:
-    "Initial weights: normal, gains of one."
-    if isinstance(module, (nn.Linear, nn.Embedding)):
-        initialization.normal_(module.weight, 0.0, self.config.initializer_range)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        initialization.zeros_(module.bias)
-    if isinstance(module, RavenNorm):
-        initialization.ones_(module.weight)
+    def _prepare_cache_for_generation(
+        self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+    ) -> None:
+        "Make the cache `generate` uses, with room for the whole text."
+        if generation_config.cache_implementation is not None:
+            raise SteerError(
+                f'cache_implementation={generation_config.cache_implementation!r} does not fit a looped model: leave it out'
+            )
+        if model_kwargs.get('past_key_values') is not None or generation_config.use_cache is False:
+            return
+        lookup = 'latest' if model_kwargs.get('stop') else 'full'
+        model_kwargs['past_key_values'] = RecurrentCache(
+            self.config.num_hidden_layers, lookup, room=max_cache_length + 1
+        )
 
-
-OuroForCausalLM._init_weights = _init_weights
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,  # (rows, columns)
+        attention_mask: Tensor | None = None,  # (rows, cached + columns) 0: padding; or a 4-d mask
+        position_ids: Tensor | None = None,  # (rows, columns); counted from the mask if not given
+        past_key_values: RecurrentCache | None = None,
+        inputs_embeds: Tensor | None = None,  # instead of input_ids
+        num_steps: int | None = None,  # runs of the stack; the config's if not given
+        exit_threshold: float | None = None,  # below 1: read each token where the gate lets it go
+        stop: bool = False,  # and run it no further
+        labels: Tensor | None = None,  # (rows, columns) tokens, -100: nothing to predict
+        use_cache: bool | None = None,  # make a cache if none is given
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int | Tensor = 0,  # last columns, or column numbers; 0 for all
+        **kwargs,
+    ) -> OuroOutput:
+        "Run the stack `num_steps` times."
+        x = self.embed_inputs(input_ids, inputs_embeds)
+        steps = sum(step_pair(num_steps, self.config.total_ut_steps))
+        limit = self.config.early_exit_threshold if exit_threshold is None else exit_threshold
+        cache = _pass_cache(self, past_key_values, bool(use_cache), limit, stop)
+        base = self.config.rope_theta
+        shared = self.begin_pass(x, cache, attention_mask, position_ids, base, output_hidden_states)
+        if limit >= 1:
+            read = _Read(_loop(self, x, steps, shared), shared.real * steps)
+        else:
+            read = _loop_gated(self, x, steps, shared, limit, stop)
+        if cache is not None:
+            cache.advance(read.steps if stop else shared.real * steps)
+        return OuroOutput(
+            past_key_values=cache if use_cache or past_key_values is not None else None,
+            steps=read.steps,
+            exit_probs=read.exit_probs,
+            **self.end_pass(read.states, shared, logits_to_keep, labels, **kwargs),
+        )
 
 # %% ../../../nbs/models/looped/04_ouro.ipynb #abf36e3f
-def _loop(self, x: Tensor, steps: int, p: LoopedPass) -> Tensor:
+class _Read(NamedTuple):
+    "What a pass reads of its steps."
+
+    states: Tensor  # (rows, columns, d), normed
+    steps: Tensor  # (rows, columns) the step after which each token is read
+    exit_probs: Tensor | None = None  # (rows, columns, steps)
+
+
+def _step(model: OuroForCausalLM, x: Tensor, step: int, shared: LoopedPass) -> Tensor:
+    "The stack once, and the norm."
+    return model.model.norm(shared.run(model.model.layers, 'core', step, x))
+
+
+def _loop(model: OuroForCausalLM, x: Tensor, steps: int, shared: LoopedPass) -> Tensor:
     "All steps."
     for i in range(steps):
-        x = self.model.norm(self._stage(self.model.layers, 'core', i, x, p))
+        x = _step(model, x, i, shared)
     return x
 
 
 def _loop_gated(
-    self, h: Tensor, steps: int, p: LoopedPass, limit: float, stop: bool, real: Tensor
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    "All steps, or those until every token has left: the states that are read, the steps they are from, and the chances to leave at each."
-    read, done, taken, probs = h, ~real, real.long() * 0, []
-    left, gone = (torch.full(h.shape[:2], v, device=h.device) for v in (1.0, 0.0))
+    model: OuroForCausalLM,
+    h: Tensor,  # (rows, columns, d)
+    steps: int,
+    shared: LoopedPass,
+    limit: float,  # probability of having left at which a token is read
+    stop: bool,  # run a token no further, and all steps only while some token needs them
+) -> _Read:
+    "All steps, or those until every token has left."
+    read = h
+    done = ~shared.real
+    taken = torch.zeros_like(done, dtype=torch.long)
+    left = torch.ones(h.shape[:2], device=h.device)  # chance that the token is still there
+    gone = torch.zeros(h.shape[:2], device=h.device)
+    probs = []
     for i in range(steps):
-        p.frozen = done if stop and i else None
-        new = self.model.norm(self._stage(self.model.layers, 'core', i, h, p))
+        shared.frozen = done if stop and i else None
+        new = _step(model, h, i, shared)
         h = torch.where(done[..., None], h, new) if stop else new
-        read, taken = torch.where(done[..., None], read, new), taken + ~done
-        leave = (
-            self.model.early_exit_gate(new)[..., 0].float().sigmoid()
-            if i + 1 < steps
-            else torch.ones_like(left)
-        )
+        read = torch.where(done[..., None], read, new)
+        taken = taken + ~done
+        leave = torch.ones_like(left)  # at the last step whoever is left leaves
+        if i + 1 < steps:
+            leave = model.model.early_exit_gate(new)[..., 0].float().sigmoid()
         probs.append(left * leave)
-        left, gone = left * (1 - leave), gone + probs[-1]
+        left = left * (1 - leave)
+        gone = gone + probs[-1]
         done = done | (gone >= limit)
         if stop and bool(done.all()):
             break
-    p.frozen = None
-    return read, taken, None if stop else torch.stack(probs, -1)
-
-
-OuroForCausalLM._loop, OuroForCausalLM._loop_gated = _loop, _loop_gated
-
-# %% ../../../nbs/models/looped/04_ouro.ipynb #d59c86c4
-@can_return_tuple
-def _forward(
-    self,
-    input_ids: Tensor | None = None,  # (rows, columns)
-    attention_mask: Tensor
-    | None = None,  # (rows, cached + columns) 1 for tokens, 0 for padding on either side; or a 4-d mask
-    position_ids: Tensor | None = None,  # (rows, columns); counted from the mask if not given
-    past_key_values: RecurrentCache | None = None,
-    inputs_embeds: Tensor | None = None,  # instead of input_ids
-    num_steps: int
-    | None = None,  # how often the stack is run; the config's `total_ut_steps` if not given
-    exit_threshold: float
-    | None = None,  # below 1: read each token where the gate lets it go; the config's if not given
-    stop: bool = False,  # and run it no further
-    labels: Tensor | None = None,  # (rows, columns) tokens, -100 where there is nothing to predict
-    use_cache: bool | None = None,  # make a cache if none is given
-    output_hidden_states: bool | None = None,
-    logits_to_keep: int | Tensor = 0,  # last columns, or column numbers; 0 for all
-    **kwargs,
-) -> OuroOutput:
-    "Run the stack `num_steps` times."
-    x = embed_inputs(self, input_ids, inputs_embeds)
-    steps, limit = (
-        sum(step_pair(num_steps, self.config.total_ut_steps)),
-        self.config.early_exit_threshold if exit_threshold is None else exit_threshold,
-    )
-    cache = self._cache(past_key_values, bool(use_cache), limit, stop)
-    real, _, p = begin_pass(
-        self, x, cache, attention_mask, position_ids, self.config.rope_theta, output_hidden_states
-    )
-    h, taken, probs = (
-        (self._loop(x, steps, p), real * steps, None)
-        if limit >= 1
-        else self._loop_gated(x, steps, p, limit, stop, real)
-    )
-    if cache is not None:
-        cache.advance(taken if stop else real * steps)
-    given = cache if use_cache or past_key_values is not None else None
-    return OuroOutput(
-        past_key_values=given,
-        steps=taken,
-        exit_probs=probs,
-        **end_pass(self, h, p, logits_to_keep, labels, **kwargs),
-    )
-
-
-OuroForCausalLM.forward = _forward
+    shared.frozen = None
+    return _Read(read, taken, None if stop else torch.stack(probs, -1))
 
 # %% ../../../nbs/models/looped/04_ouro.ipynb #392126ad
-def _cache(
-    self, given: RecurrentCache | None, wanted: bool, limit: float, stop: bool
+def _pass_cache(
+    model: OuroForCausalLM,
+    given: RecurrentCache | None,
+    wanted: bool,
+    limit: float,
+    stop: bool,
 ) -> RecurrentCache | None:
     "The cache of a pass: the given one, a new one, or none."
     if not 0 <= limit <= 1:
@@ -309,46 +298,16 @@ def _cache(
         raise SteerError(
             'stop=True needs an exit_threshold below 1: at 1 no token leaves before the last step'
         )
-    if stop and self.training:
+    if stop and model.training:
         raise SteerError('stop=True is for inference: call model.eval()')
     check_recurrent_cache(given)
     if stop and given is not None and not given.latest:
         raise SteerError(
             "stop=True needs a cache with lookup='latest': under 'full' lookup a token that stopped early has no keys for the deeper steps of later tokens"
         )
-    return (
-        given
-        if given is not None or not (wanted or stop)
-        else RecurrentCache(self.config.num_hidden_layers, 'latest' if stop else 'full')
-    )
-
-
-def _prepare_cache_for_generation(
-    self,
-    generation_config,
-    model_kwargs: dict,
-    generation_mode,
-    batch_size: int,
-    max_cache_length: int,
-) -> None:
-    "Make the cache `generate` uses, with room for the whole text."
-    if generation_config.cache_implementation is not None:
-        raise SteerError(
-            f'cache_implementation={generation_config.cache_implementation!r} does not fit a looped model: leave it out'
-        )
-    if model_kwargs.get('past_key_values') is not None or generation_config.use_cache is False:
-        return
-    model_kwargs['past_key_values'] = RecurrentCache(
-        self.config.num_hidden_layers,
-        'latest' if model_kwargs.get('stop') else 'full',
-        room=max_cache_length + 1,
-    )
-
-
-OuroForCausalLM._cache, OuroForCausalLM._prepare_cache_for_generation = (
-    _cache,
-    _prepare_cache_for_generation,
-)
+    if given is not None or not (wanted or stop):
+        return given
+    return RecurrentCache(model.config.num_hidden_layers, 'latest' if stop else 'full')
 
 # %% ../../../nbs/models/looped/04_ouro.ipynb #f642ce77
 #| eval: false

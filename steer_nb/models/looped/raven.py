@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['at_least_float32', 'RavenNorm', 'RavenMLP', 'rope_angles', 'eager_attention', 'RavenAttention', 'RavenBlock',
-           'RavenOutput', 'LoopedPass', 'RavenForCausalLM', 'run_stage', 'embed_inputs', 'begin_pass', 'end_pass',
-           'check_recurrent_cache']
+           'RavenOutput', 'LoopedPass', 'LoopedModel', 'check_recurrent_cache', 'RavenForCausalLM']
 
 # %% ../../../nbs/models/looped/02_raven.ipynb #5dde8425
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +31,7 @@ from steer_nb.models.looped.recurrence import (
 
 # %% ../../../nbs/models/looped/02_raven.ipynb #d68fd059
 def at_least_float32(x: Tensor) -> Tensor:
+    "float64 stays what it is."
     return x if x.dtype == torch.float64 else x.float()
 
 
@@ -40,7 +40,8 @@ class RavenNorm(nn.Module):
 
     def __init__(self, d: int, eps: float):
         super().__init__()
-        self.weight, self.eps = nn.Parameter(torch.ones(d)), eps
+        self.weight = nn.Parameter(torch.ones(d))
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         return F.rms_norm(at_least_float32(x), x.shape[-1:], eps=self.eps).to(x.dtype) * self.weight
@@ -51,7 +52,8 @@ class RavenMLP(nn.Module):
 
     def __init__(self, d: int, inner: int):
         super().__init__()
-        self.fc, self.proj = nn.Linear(d, 2 * inner, bias=False), nn.Linear(inner, d, bias=False)
+        self.fc = nn.Linear(d, 2 * inner, bias=False)
+        self.proj = nn.Linear(inner, d, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.fc(x).chunk(2, -1)
@@ -64,9 +66,8 @@ def rope_angles(
     base: float,
 ) -> tuple[Tensor, Tensor]:  # cosine and sine, (rows, columns, head_dim / 2), float32
     "Angles of the rotary embedding."
-    freq = 1 / base ** (
-        torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
-    )
+    channels = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device)
+    freq = 1 / base ** (channels / head_dim)
     angle = positions[..., None].float() * freq
     return angle.cos(), angle.sin()
 
@@ -74,11 +75,13 @@ def rope_angles(
 def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     "Rotate neighbouring pairs of channels of (rows, columns, 2, heads, size), in float32."
     a, b = at_least_float32(x).unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos[:, :, None, None], sin[:, :, None, None]
+    cos = cos[:, :, None, None]
+    sin = sin[:, :, None, None]
     return torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2).to(x.dtype)
 
 # %% ../../../nbs/models/looped/02_raven.ipynb #e05d078f
 def eager_attention(module, query, key, value, mask, scaling, dropout=0.0, **kwargs):
+    "Attention in plain torch, as the registry wants it: output and weights."
     w = query @ key.transpose(2, 3) * scaling
     if mask is not None:
         w = w + mask
@@ -91,20 +94,17 @@ class RavenAttention(nn.Module):
 
     def __init__(self, config: RavenConfig, layer_idx: int):
         super().__init__()
-        self.config, self.layer_idx, self.head_dim = config, layer_idx, config.head_dim
-        self.num_key_value_groups, self.scaling, self.is_causal, self.attention_dropout = (
-            1,
-            config.head_dim**-0.5,
-            True,
-            0.0,
-        )
-        self.Wqkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)
-        self.qk_bias = (
-            nn.Parameter(torch.zeros(2, 1, config.n_heads, config.head_dim))
-            if config.qk_bias
-            else None
-        )
-        self.proj = nn.Linear(config.n_embd, config.n_embd, bias=False)
+        d, heads, size = config.n_embd, config.n_heads, config.head_dim
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = size
+        self.num_key_value_groups = 1
+        self.scaling = size**-0.5
+        self.is_causal = True
+        self.attention_dropout = 0.0
+        self.Wqkv = nn.Linear(d, 3 * d, bias=False)
+        self.qk_bias = nn.Parameter(torch.zeros(2, 1, heads, size)) if config.qk_bias else None
+        self.proj = nn.Linear(d, d, bias=False)
 
     def forward(
         self,
@@ -117,24 +117,19 @@ class RavenAttention(nn.Module):
         **kwargs,
     ) -> Tensor:
         qkv = self.Wqkv(hidden_states).unflatten(-1, (3, -1, self.head_dim))
-        qk = qkv[:, :, :2] if self.qk_bias is None else qkv[:, :, :2] + self.qk_bias[:, 0]
-        q, k, v = (
-            x.transpose(1, 2) for x in (*_turn(qk, *position_embeddings).unbind(2), qkv[:, :, 2])
-        )
+        qk = qkv[:, :, :2]
+        if self.qk_bias is not None:
+            qk = qk + self.qk_bias[:, 0]
+        q, k = _turn(qk, *position_embeddings).unbind(2)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, qkv[:, :, 2]))
         if past_key_values is not None:
             k, v = past_key_values.update(k, v, slot, frozen)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention
         )
+        dropout = self.attention_dropout if self.training else 0.0
         z, _ = attend(
-            self,
-            q,
-            k,
-            v,
-            attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
-            scaling=self.scaling,
-            **kwargs,
+            self, q, k, v, attention_mask, dropout=dropout, scaling=self.scaling, **kwargs
         )
         return self.proj(z.flatten(2))
 
@@ -144,13 +139,13 @@ class RavenBlock(GradientCheckpointingLayer):
 
     def __init__(self, config: RavenConfig, layer_idx: int):
         super().__init__()
-        self.norm_1, self.norm_2, self.norm_3, self.norm_4 = (
-            RavenNorm(config.n_embd, config.norm_eps) for _ in range(4)
-        )
-        self.attn, self.mlp = (
-            RavenAttention(config, layer_idx),
-            RavenMLP(config.n_embd, config.intermediate_size),
-        )
+        d, eps = config.n_embd, config.norm_eps
+        self.norm_1 = RavenNorm(d, eps)
+        self.norm_2 = RavenNorm(d, eps)
+        self.norm_3 = RavenNorm(d, eps)
+        self.norm_4 = RavenNorm(d, eps)
+        self.attn = RavenAttention(config, layer_idx)
+        self.mlp = RavenMLP(d, config.intermediate_size)
 
     def forward(self, hidden_states: Tensor, **kwargs) -> Tensor:
         x = self.norm_2(self.attn(self.norm_1(hidden_states), **kwargs) + hidden_states)
@@ -170,53 +165,169 @@ class RavenOutput(ModelOutput):
     pre_head_states: Tensor | None = None  # (rows, columns, d) what the unembedding reads
     steps: Tensor | None = None  # (rows, columns) recurrence steps taken; 0 for padding
 
-
+# %% ../../../nbs/models/looped/02_raven.ipynb #f3e2909e
 @dataclass
 class LoopedPass:
     "What the blocks of one forward pass share."
 
     mask: Tensor | None
-    rope: tuple
+    rope: tuple[Tensor, Tensor]
     cache: RecurrentCache | None
-    read: list | None  # inputs and outputs of the blocks, where they are wanted
+    real: Tensor  # (rows, columns) bool: tokens, not padding
+    positions: Tensor  # (rows, columns), or one row for all
+    read: list | None  # inputs of the blocks, where they are wanted
     frozen: Tensor | None = None  # (rows, columns) tokens that have stopped
-    gave: list = field(default_factory=list)
+    gave: list = field(default_factory=list)  # outputs of the blocks, where they are wanted
 
-# %% ../../../nbs/models/looped/02_raven.ipynb #f3e2909e
-class RavenForCausalLM(PreTrainedModel, GenerationMixin):
+    def run(
+        self,
+        blocks: nn.ModuleList,
+        stage: str,
+        step: int,
+        x: Tensor,  # (rows, columns, d)
+    ) -> Tensor:
+        "Apply a stack of blocks once."
+        for i, block in enumerate(blocks):
+            before = x
+            x = block(
+                x,
+                attention_mask=self.mask,
+                position_embeddings=self.rope,
+                past_key_values=self.cache,
+                slot=(stage, i, step),
+                frozen=self.frozen,
+            )
+            if self.read is not None:
+                self.read.append(before)
+                self.gave.append(x)
+        return x
+
+# %% ../../../nbs/models/looped/02_raven.ipynb #c95b0b57
+class LoopedModel(PreTrainedModel, GenerationMixin):
+    "A causal language model whose blocks are applied many times."
+
+    base_model_prefix = ''
+    supports_gradient_checkpointing = True
+    _skip_keys_device_placement = ['past_key_values']
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def get_output_embeddings(self):
+        return self.lm_head
+
+    def set_output_embeddings(self, value):
+        self.lm_head = value
+
+    def embed_inputs(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        "What a pass reads, given in one of two ways."
+        if (input_ids is None) == (inputs_embeds is None):
+            raise SteerError('give input_ids or inputs_embeds, and not both')
+        return self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+
+    def begin_pass(
+        self,
+        x: Tensor,  # (rows, columns, d)
+        cache: RecurrentCache | None,
+        attention_mask: Tensor | None,
+        position_ids: Tensor | None,  # counted from the mask if not given
+        rope_base: float,
+        keep: bool | None,  # the blocks' states
+    ) -> LoopedPass:
+        "What all blocks of a pass share."
+        past = cache.seen if cache is not None else 0
+        real = _real(attention_mask, x, past)
+        if position_ids is None:
+            position_ids = _positions(attention_mask, past, x.shape[1], x.device)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=x,
+            attention_mask=attention_mask,
+            past_key_values=cache,
+            position_ids=position_ids,
+        )
+        rope = rope_angles(position_ids, self.config.head_dim, rope_base)
+        return LoopedPass(mask, rope, cache, real, position_ids, [] if keep else None)
+
+    def end_pass(
+        self,
+        h: Tensor,  # (rows, columns, d) what the unembedding reads
+        shared: LoopedPass,
+        logits_to_keep: int | Tensor,
+        labels: Tensor | None,
+        **kwargs,
+    ) -> dict:
+        "Logits, loss, and the states that were asked for."
+        kept = h
+        if not isinstance(logits_to_keep, int):
+            kept = h[:, logits_to_keep]
+        elif logits_to_keep:
+            kept = h[:, -logits_to_keep:]
+        logits = at_least_float32(self.lm_head(kept))
+        out = dict(loss=None, logits=logits)
+        if labels is not None:
+            vocab_size = logits.shape[-1]
+            out['loss'] = self.loss_function(
+                logits=logits, labels=labels, vocab_size=vocab_size, **kwargs
+            )
+        if shared.read is not None:
+            out['hidden_states'] = (*shared.read, h)
+            out['unrolled_states'] = (*shared.gave, h)
+        return out
+
+# %% ../../../nbs/models/looped/02_raven.ipynb #c1c8ac05
+def _real(mask: Tensor | None, x: Tensor, past: int) -> Tensor:
+    "Which columns of this pass are tokens, not padding: (rows, columns) bool."
+    if mask is None or mask.ndim != 2:
+        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+    if mask.shape != (len(x), past + x.shape[1]):
+        raise SteerError(
+            f'attention_mask has shape {tuple(mask.shape)}, this pass needs {(len(x), past + x.shape[1])}: cached tokens and new ones'
+        )
+    return mask[:, past:].bool().to(x.device)
+
+
+def _positions(mask: Tensor | None, past: int, n: int, device) -> Tensor:
+    "Positions of a pass's columns in their texts."
+    if mask is None or mask.ndim != 2:
+        return torch.arange(past, past + n, device=device)[None]
+    return (mask.long().cumsum(1) - 1).clamp_min(0)[:, past : past + n].to(device)
+
+
+def check_recurrent_cache(given) -> None:
+    "Refuse a cache of another kind."
+    if given is not None and not isinstance(given, RecurrentCache):
+        raise SteerError(
+            f'past_key_values is a {type(given).__name__}: a looped model needs a RecurrentCache, with a slot per unrolled depth'
+        )
+
+# %% ../../../nbs/models/looped/02_raven.ipynb #a2e7cbeb
+class RavenForCausalLM(LoopedModel):
     "A depth-recurrent causal language model."
 
     config_class = RavenConfig
-    base_model_prefix = ''
-    supports_gradient_checkpointing = True
-    named_places = dict(
+    named_places = dict(  # for `steer_nb.models.sites`
         injected='transformer.injected', init_state='transformer.init_state'
-    )  # for `steer_nb.models.sites`
+    )
     _no_split_modules = ['RavenBlock']
-    _skip_keys_device_placement = ['past_key_values']
-    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
     _tied_weights_keys = {'lm_head.weight': 'transformer.wte.weight'}
     _keys_to_ignore_on_load_unexpected = [r'freqs_cis$']
 
     def __init__(self, config: RavenConfig):
         super().__init__(config)
-        d, stacks, at = config.n_embd, {}, 0
-        for name, n in dict(
-            prelude=config.n_layers_in_prelude,
-            core_block=config.n_layers_in_recurrent_block,
-            coda=config.n_layers_in_coda,
-        ).items():
-            stacks[name] = nn.ModuleList([RavenBlock(config, at + i) for i in range(n)])
-            at += n
+        d = config.n_embd
+        prelude, core = config.n_layers_in_prelude, config.n_layers_in_recurrent_block
+        blocks = [RavenBlock(config, i) for i in range(config.n_layers)]
         self.transformer = nn.ModuleDict(
             dict(
                 wte=nn.Embedding(config.padded_vocab_size, d),
-                prelude=stacks['prelude'],
+                prelude=nn.ModuleList(blocks[:prelude]),
                 injected=nn.Identity(),
                 init_state=nn.Identity(),
                 adapter=nn.Linear(2 * d, d, bias=False),
-                core_block=stacks['core_block'],
-                coda=stacks['coda'],
+                core_block=nn.ModuleList(blocks[prelude : prelude + core]),
+                coda=nn.ModuleList(blocks[prelude + core :]),
                 ln_f=RavenNorm(d, config.norm_eps),
             )
         )
@@ -229,374 +340,239 @@ class RavenForCausalLM(PreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, value):
         self.transformer.wte = value
 
-    def get_output_embeddings(self):
-        return self.lm_head
+    def _init_weights(self, module: nn.Module) -> None:
+        _init_module(module, self.config.scales)
 
-    def set_output_embeddings(self, value):
-        self.lm_head = value
+    def bridge(
+        self,
+        to: str,  # 'first', 'start', 'enter', 'step' or 'rest'
+        x: Tensor,  # what comes to the bridge
+        injected: Tensor | None = None,
+    ) -> Tensor | None:
+        "What lies between blocks: before the 'first' one, the state before the loop ('start'; none of the embedding's), into the first step ('enter') and any other ('step'), and out of the loop to the 'rest'."
+        if to == 'first':
+            return x * self.config.scales['embed_scale']
+        if to in ('enter', 'step'):
+            return self.transformer.adapter(torch.cat([x, injected.to(x.device)], -1))
+        return self.transformer.ln_f(x) if to == 'rest' else None
 
-# %% ../../../nbs/models/looped/02_raven.ipynb #c95b0b57
-def _init_weights(self, module: nn.Module) -> None:
+    def _prepare_cache_for_generation(
+        self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+    ) -> None:
+        "Make the cache `generate` uses, with room for the whole text."
+        _refuse_generation(self.config, generation_config, model_kwargs)
+        if model_kwargs.get('past_key_values') is not None or generation_config.use_cache is False:
+            return
+        lookup = model_kwargs.get('lookup') or ('latest' if model_kwargs.get('exit') else 'full')
+        model_kwargs['past_key_values'] = RecurrentCache(
+            self.config.n_layers_in_recurrent_block, lookup, room=max_cache_length + 1
+        )
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,  # (rows, columns)
+        attention_mask: Tensor | None = None,  # (rows, cached + columns) 0: padding; or a 4-d mask
+        position_ids: Tensor | None = None,  # (rows, columns); counted from the mask if not given
+        past_key_values: RecurrentCache | None = None,
+        inputs_embeds: Tensor | None = None,  # rows of the embedding, before they are scaled
+        input_states: Tensor | None = None,  # (rows, columns, d) the state before the first step
+        num_steps=None,  # steps without gradients, or (without, with); config's mean, or sampled
+        init: str | None = None,  # 'seeded', 'zero' or 'random' start; the config's if not given
+        init_scale: float = 1.0,  # factor on the initial state
+        seeds: Tensor | None = None,  # (rows,) one seed per example, for 'seeded'
+        exit: str | None = None,  # stop each token early by this rule
+        exit_threshold: float | None = None,  # the rule's default if not given
+        min_steps: int = 1,  # before a token may stop
+        lookup: str | None = None,  # of a new cache: 'full', or 'latest-m4', as early exits need
+        labels: Tensor | None = None,  # (rows, columns) tokens, -100: nothing to predict
+        use_cache: bool | None = None,  # make a cache if none is given
+        output_hidden_states: bool | None = None,
+        logits_to_keep: int | Tensor = 0,  # last columns, or column numbers; 0 for all
+        **kwargs,
+    ) -> RavenOutput:
+        "Run the model: prelude, `num_steps` times the core, coda."
+        stacks = self.transformer
+        x = self.embed_inputs(input_ids, inputs_embeds)
+        if num_steps is None and self.training:
+            steps = sample_steps(self.config.mean_recurrence, self.config.mean_backprop_depth)
+        else:
+            steps = step_pair(num_steps, self.config.mean_recurrence)
+        rule = None if exit is None else ExitRule(exit, exit_threshold, min_steps)
+        cache = _pass_cache(self, past_key_values, lookup, bool(use_cache), rule, steps)
+        base = self.config.rope_base
+        shared = self.begin_pass(x, cache, attention_mask, position_ids, base, output_hidden_states)
+        x = shared.run(stacks.prelude, 'prelude', 0, self.bridge('first', x))
+        injected = stacks.injected(x)
+        start = _Start(input_states, init, init_scale, seeds)
+        s = stacks.init_state(_first_state(self, injected, shared.positions, start))
+        if rule is None:
+            s = _loop(self, s, injected, steps, shared)
+            taken = shared.real * sum(steps)
+        else:
+            s, taken = _loop_until(self, s, injected, sum(steps), shared, rule)
+        latent, h = _read_out(self, s, shared)
+        if cache is not None:
+            cache.advance(taken)
+        return RavenOutput(
+            past_key_values=cache if use_cache or past_key_values is not None else None,
+            latent_states=latent,
+            pre_head_states=h,
+            steps=taken,
+            **self.end_pass(h, shared, logits_to_keep, labels, **kwargs),
+        )
+
+# %% ../../../nbs/models/looped/02_raven.ipynb #efe70869
+def _init_module(module: nn.Module, scales: dict) -> None:
     "Initial weights: small, and smaller for the projections that write to the residual stream of a deep unrolled pass."
-    scale = self.config.scales
     if isinstance(module, nn.Linear):
-        initialization.trunc_normal_(
-            module.weight, 0.0, scale['std'], -3 * scale['std'], 3 * scale['std']
-        )
+        _init_cut_normal(module.weight, scales['std'])
     if isinstance(module, nn.Embedding):
-        initialization.trunc_normal_(
-            module.weight, 0.0, scale['embedding'], -3 * scale['embedding'], 3 * scale['embedding']
-        )
+        _init_cut_normal(module.weight, scales['embedding'])
     if isinstance(module, (RavenAttention, RavenMLP)):
-        initialization.trunc_normal_(
-            module.proj.weight,
-            0.0,
-            scale['out_proj'],
-            -3 * scale['out_proj'],
-            3 * scale['out_proj'],
-        )
+        _init_cut_normal(module.proj.weight, scales['out_proj'])
     if isinstance(module, RavenAttention) and module.qk_bias is not None:
         initialization.zeros_(module.qk_bias)
     if isinstance(module, RavenNorm):
         initialization.ones_(module.weight)
 
 
-RavenForCausalLM._init_weights = _init_weights
+def _init_cut_normal(weight: Tensor, std: float) -> None:
+    initialization.trunc_normal_(weight, 0.0, std, -3 * std, 3 * std)
 
-# %% ../../../nbs/models/looped/02_raven.ipynb #a2e7cbeb
-def _start(
-    self,
-    x: Tensor,
+# %% ../../../nbs/models/looped/02_raven.ipynb #9d83aeb1
+@dataclass
+class _Start:
+    "What a caller says about the state before the first step."
+
+    states: Tensor | None = None  # (rows, columns, d) the state itself
+    how: str | None = None  # 'seeded', 'zero' or 'random'; the config's if not given
+    scale: float = 1.0  # factor on the noise
+    seeds: Tensor | None = None  # (rows,) one per example, for 'seeded'
+
+
+def _first_state(
+    model: RavenForCausalLM,
+    x: Tensor,  # (rows, columns, d) the injected embedding
     positions: Tensor,
-    given: Tensor | None,
-    how: str | None,
-    scale: float,
-    seeds: Tensor | None,
-) -> Tensor:
+    start: _Start,
+) -> Tensor:  # like x
     "The state before the first step."
-    if given is not None:
-        if given.shape != x.shape:
+    if start.states is not None:
+        if start.states.shape != x.shape:
             raise SteerError(
-                f'input_states has shape {tuple(given.shape)}, this pass needs {tuple(x.shape)}'
+                f'input_states has shape {tuple(start.states.shape)}, this pass needs {tuple(x.shape)}'
             )
-        return given.to(device=x.device, dtype=x.dtype)
-    how = how or ('random' if self.training else self.config.init)
+        return start.states.to(device=x.device, dtype=x.dtype)
+    config = model.config
+    how = start.how or ('random' if model.training else config.init)
     if how not in ('zero', 'seeded', 'random'):
         raise suggest(how, ['zero', 'seeded', 'random'], 'initial state')
-    if how == 'zero' or scale == 0:
+    if how == 'zero' or start.scale == 0:
         return torch.zeros_like(x)
-    std = self.config.scales['std'] * self.config.scales['embed_scale'] * scale
+    std = config.scales['std'] * config.scales['embed_scale'] * start.scale
     if how == 'random':
         return random_state(tuple(x.shape), std, x.device).to(x.dtype)
-    return seeded_state(
-        positions.expand(len(x), -1), x.shape[-1], std, self.config.init_seed, seeds
-    ).to(x.dtype)
-
-
-def _positions(mask: Tensor | None, past: int, n: int, device) -> Tensor:
-    "Positions of a pass's columns in their texts."
-    if mask is None or mask.ndim != 2:
-        return torch.arange(past, past + n, device=device)[None]
-    return (mask.long().cumsum(1) - 1).clamp_min(0)[:, past : past + n].to(device)
-
-
-RavenForCausalLM._start = _start
-
-# %% ../../../nbs/models/looped/02_raven.ipynb #efe70869
-def run_stage(
-    self, blocks: nn.ModuleList, stage: str, step: int, x: Tensor, p: LoopedPass
-) -> Tensor:
-    "Apply a stack of blocks once."
-    for j, block in enumerate(blocks):
-        read = x
-        x = block(
-            x,
-            attention_mask=p.mask,
-            position_embeddings=p.rope,
-            past_key_values=p.cache,
-            slot=(stage, j, step),
-            frozen=p.frozen,
-        )
-        if p.read is not None:
-            p.read.append(read), p.gave.append(x)
-    return x
-
-
-def _step(self, s: Tensor, e: Tensor, step: int, p: LoopedPass) -> Tensor:
-    "One recurrence step: mix the embedding into the state (state first), then the core blocks."
-    return self._stage(self.transformer.core_block, 'core', step, self.bridge('step', s, e), p)
-
-
-def _read_out(self, s: Tensor, p: LoopedPass) -> tuple[Tensor, Tensor]:
-    "From a state to what the loop leaves and what the unembedding reads."
-    latent = self.bridge('rest', s)
-    return latent, self.transformer.ln_f(self._stage(self.transformer.coda, 'coda', 0, latent, p))
-
-
-def _bridge(self, to: str, x: Tensor, e: Tensor | None = None) -> Tensor | None:
-    "What lies between blocks: before the 'first' one, the state before the loop ('start'; none of the embedding's), into the first step ('enter') and any other ('step'), and out of the loop to the 'rest'."
-    if to == 'first':
-        return x * self.config.scales['embed_scale']
-    return (
-        self.transformer.adapter(torch.cat([x, e.to(x.device)], -1))
-        if to in ('enter', 'step')
-        else self.transformer.ln_f(x)
-        if to == 'rest'
-        else None
-    )
-
-
-(
-    RavenForCausalLM._stage,
-    RavenForCausalLM._step,
-    RavenForCausalLM._read_out,
-    RavenForCausalLM.bridge,
-) = run_stage, _step, _read_out, _bridge
+    positions = positions.expand(len(x), -1)
+    return seeded_state(positions, x.shape[-1], std, config.init_seed, start.seeds).to(x.dtype)
 
 # %% ../../../nbs/models/looped/02_raven.ipynb #6fc57e2e
-def _loop(self, s: Tensor, e: Tensor, steps: tuple, p: LoopedPass) -> Tensor:
+def _step(
+    model: RavenForCausalLM, s: Tensor, injected: Tensor, step: int, shared: LoopedPass
+) -> Tensor:
+    "One recurrence step: mix the embedding into the state (state first), then the core blocks."
+    x = model.bridge('step', s, injected)
+    return shared.run(model.transformer.core_block, 'core', step, x)
+
+
+def _read_out(
+    model: RavenForCausalLM, s: Tensor, shared: LoopedPass
+) -> tuple[Tensor, Tensor]:  # what the loop leaves, what the unembedding reads
+    "From a state through the coda."
+    latent = model.bridge('rest', s)
+    x = shared.run(model.transformer.coda, 'coda', 0, latent)
+    return latent, model.transformer.ln_f(x)
+
+
+def _loop(
+    model: RavenForCausalLM,
+    s: Tensor,
+    injected: Tensor,
+    steps: tuple[int, int],  # without gradients, with
+    shared: LoopedPass,
+) -> Tensor:
     "All recurrence steps, the first ones without gradients."
     with torch.no_grad():
         for i in range(steps[0]):
-            s = self._step(s, e, i, p)
+            s = _step(model, s, injected, i, shared)
     for i in range(steps[0], sum(steps)):
-        s = self._step(s, e, i, p)
+        s = _step(model, s, injected, i, shared)
     return s
 
 
 @torch.no_grad()
 def _loop_until(
-    self, s: Tensor, e: Tensor, most: int, p: LoopedPass, rule: ExitRule, real: Tensor
-) -> tuple[Tensor, Tensor]:
-    "Recurrence steps until every token has stopped; the states, and the steps each token took."
-    taken, done = torch.zeros(s.shape[:2], dtype=torch.long, device=s.device), ~real
+    model: RavenForCausalLM,
+    s: Tensor,
+    injected: Tensor,
+    most: int,  # steps
+    shared: LoopedPass,
+    rule: ExitRule,
+) -> tuple[Tensor, Tensor]:  # the states; (rows, columns) the steps each token took
+    "Recurrence steps until every token has stopped."
+    taken = torch.zeros(s.shape[:2], dtype=torch.long, device=s.device)
+    done = ~shared.real
     for i in range(most):
-        p.frozen = done if i else None
-        s = torch.where(done[..., None], s, self._step(s, e, i, p))
+        shared.frozen = done if i else None
+        s = torch.where(done[..., None], s, _step(model, s, injected, i, shared))
         taken += ~done
-        quiet = LoopedPass(
-            p.mask, p.rope, p.cache, None
-        )  # what the coda writes now is replaced when the pass ends
-        done = done | rule(self.lm_head(self._read_out(s, quiet)[1]) if rule.reads_logits else s)
+        shown = s
+        if rule.reads_logits:  # what the coda writes now is replaced when the pass ends
+            quiet = replace(shared, read=None, frozen=None)
+            shown = model.lm_head(_read_out(model, s, quiet)[1])
+        done = done | rule(shown)
         if bool(done.all()):
             break
-    p.frozen = None
+    shared.frozen = None
     return s, taken
 
-
-RavenForCausalLM._loop, RavenForCausalLM._loop_until = _loop, _loop_until
-
 # %% ../../../nbs/models/looped/02_raven.ipynb #e749f956
-@can_return_tuple
-def _forward(
-    self,
-    input_ids: Tensor | None = None,  # (rows, columns)
-    attention_mask: Tensor
-    | None = None,  # (rows, cached + columns) 1 for tokens, 0 for padding on either side; or a 4-d mask
-    position_ids: Tensor | None = None,  # (rows, columns); counted from the mask if not given
-    past_key_values: RecurrentCache | None = None,
-    inputs_embeds: Tensor
-    | None = None,  # instead of input_ids: rows of the embedding, before they are scaled
-    input_states: Tensor | None = None,  # (rows, columns, d) the state before the first step
-    num_steps=None,  # steps without gradients, or (without, with); the config's mean if not given, sampled in training
-    init: str
-    | None = None,  # 'seeded', 'zero' or 'random' where no input_states are given; the config's if not given
-    init_scale: float = 1.0,  # factor on the initial state
-    seeds: Tensor | None = None,  # (rows,) one seed per example, for 'seeded'
-    exit: str | None = None,  # stop each token early by this rule
-    exit_threshold: float | None = None,  # the rule's default if not given
-    min_steps: int = 1,  # before a token may stop
-    lookup: str
-    | None = None,  # of the cache that is made: 'full', or 'latest-m4', which early exits need
-    labels: Tensor | None = None,  # (rows, columns) tokens, -100 where there is nothing to predict
-    use_cache: bool | None = None,  # make a cache if none is given
-    output_hidden_states: bool | None = None,
-    logits_to_keep: int | Tensor = 0,  # last columns, or column numbers; 0 for all
-    **kwargs,
-) -> RavenOutput:
-    "Run the model: prelude, `num_steps` times the core, coda."
-    x = embed_inputs(self, input_ids, inputs_embeds)
-    steps = (
-        sample_steps(self.config.mean_recurrence, self.config.mean_backprop_depth)
-        if num_steps is None and self.training
-        else step_pair(num_steps, self.config.mean_recurrence)
-    )
-    rule = None if exit is None else ExitRule(exit, exit_threshold, min_steps)
-    cache = self._cache(past_key_values, lookup, bool(use_cache), rule, steps)
-    real, position_ids, p = begin_pass(
-        self, x, cache, attention_mask, position_ids, self.config.rope_base, output_hidden_states
-    )
-    e = self.transformer.injected(
-        self._stage(self.transformer.prelude, 'prelude', 0, self.bridge('first', x), p)
-    )
-    s = self.transformer.init_state(
-        self._start(e, position_ids, input_states, init, init_scale, seeds)
-    )
-    s, taken = (
-        (self._loop(s, e, steps, p), real * sum(steps))
-        if rule is None
-        else self._loop_until(s, e, sum(steps), p, rule, real)
-    )
-    latent, h = self._read_out(s, p)
-    if cache is not None:
-        cache.advance(taken)
-    given = cache if use_cache or past_key_values is not None else None
-    return RavenOutput(
-        past_key_values=given,
-        latent_states=latent,
-        pre_head_states=h,
-        steps=taken,
-        **end_pass(self, h, p, logits_to_keep, labels, **kwargs),
-    )
-
-
-RavenForCausalLM.forward = _forward
-
-# %% ../../../nbs/models/looped/02_raven.ipynb #d885b29f
-def _real(mask: Tensor | None, x: Tensor, past: int) -> Tensor:
-    "Which columns of this pass are tokens, not padding: (rows, columns) bool."
-    if mask is None or mask.ndim != 2:
-        return torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-    if mask.shape != (len(x), past + x.shape[1]):
-        raise SteerError(
-            f'attention_mask has shape {tuple(mask.shape)}, this pass needs {(len(x), past + x.shape[1])}: cached tokens and new ones'
-        )
-    return mask[:, past:].bool().to(x.device)
-
-
-def embed_inputs(
-    model: PreTrainedModel, input_ids: Tensor | None, inputs_embeds: Tensor | None
-) -> Tensor:
-    "What a pass reads."
-    if (input_ids is None) == (inputs_embeds is None):
-        raise SteerError('give input_ids or inputs_embeds, and not both')
-    return model.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
-
-
-def begin_pass(
-    model: PreTrainedModel,
-    x: Tensor,
-    cache: RecurrentCache | None,
-    attention_mask: Tensor | None,
-    position_ids: Tensor | None,
-    base: float,
-    keep: bool,
-) -> tuple[Tensor, Tensor, LoopedPass]:
-    "Which columns are tokens, their positions, and what all blocks of a pass share."
-    past = cache.seen if cache is not None else 0
-    real = _real(attention_mask, x, past)
-    if position_ids is None:
-        position_ids = _positions(attention_mask, past, x.shape[1], x.device)
-    mask = create_causal_mask(
-        config=model.config,
-        inputs_embeds=x,
-        attention_mask=attention_mask,
-        past_key_values=cache,
-        position_ids=position_ids,
-    )
-    return (
-        real,
-        position_ids,
-        LoopedPass(
-            mask,
-            rope_angles(position_ids, model.config.head_dim, base),
-            cache,
-            [] if keep else None,
-        ),
-    )
-
-
-def end_pass(
-    model: PreTrainedModel,
-    h: Tensor,
-    p: LoopedPass,
-    logits_to_keep: int | Tensor,
-    labels: Tensor | None,
-    **kwargs,
-) -> dict:
-    "Logits, loss, and the states that were asked for."
-    kept = (
-        h
-        if isinstance(logits_to_keep, int) and logits_to_keep == 0
-        else h[:, -logits_to_keep:]
-        if isinstance(logits_to_keep, int)
-        else h[:, logits_to_keep]
-    )
-    logits = at_least_float32(model.lm_head(kept))
-    loss = (
-        None
-        if labels is None
-        else model.loss_function(
-            logits=logits, labels=labels, vocab_size=logits.shape[-1], **kwargs
-        )
-    )
-    lists = {} if p.read is None else dict(hidden_states=(*p.read, h), unrolled_states=(*p.gave, h))
-    return dict(loss=loss, logits=logits, **lists)
-
-
-def check_recurrent_cache(given) -> None:
-    if given is not None and not isinstance(given, RecurrentCache):
-        raise SteerError(
-            f'past_key_values is a {type(given).__name__}: a looped model needs a RecurrentCache, with a slot per unrolled depth'
-        )
-
-
-def _cache(
-    self,
+def _pass_cache(
+    model: RavenForCausalLM,
     given: RecurrentCache | None,
     lookup: str | None,
     wanted: bool,
     rule: ExitRule | None,
-    steps: tuple,
+    steps: tuple[int, int],
 ) -> RecurrentCache | None:
     "The cache of a pass: the given one, a new one, or none."
     check_recurrent_cache(given)
-    if rule is not None and (steps[1] or self.training):
+    core = model.config.n_layers_in_recurrent_block
+    if rule is not None and (steps[1] or model.training):
         raise SteerError(
             f'exit={rule.name!r} is for inference: call model.eval() and give num_steps as one number'
         )
-    if rule is not None and (lookup == 'full' or given is not None and not given.latest):
+    if rule is not None and (lookup == 'full' or (given is not None and not given.latest)):
         raise SteerError(
-            f"exit={rule.name!r} needs lookup='latest-m{self.config.n_layers_in_recurrent_block}': under 'full' lookup a token that stopped early has no keys for the deeper steps of later tokens"
+            f"exit={rule.name!r} needs lookup='latest-m{core}': under 'full' lookup a token that stopped early has no keys for the deeper steps of later tokens"
         )
     if given is not None:
         return given
     if not wanted and rule is None:
         return None
-    return RecurrentCache(
-        self.config.n_layers_in_recurrent_block, lookup or ('full' if rule is None else 'latest')
-    )
+    return RecurrentCache(core, lookup or ('full' if rule is None else 'latest'))
 
 
-RavenForCausalLM._cache = _cache
-
-# %% ../../../nbs/models/looped/02_raven.ipynb #f70846e7
-def _prepare_cache_for_generation(
-    self,
-    generation_config,
-    model_kwargs: dict,
-    generation_mode,
-    batch_size: int,
-    max_cache_length: int,
-) -> None:
-    "Make the cache `generate` uses, with room for the whole text."
+def _refuse_generation(config: RavenConfig, generation_config, model_kwargs: dict) -> None:
+    "What `generate` cannot do with a looped model."
     if model_kwargs.get('input_states') is not None:
         raise SteerError(
             "generate cannot use input_states, new tokens would have none: give init='zero', or init='seeded' with seeds"
         )
     if generation_config.cache_implementation is not None:
         raise SteerError(
-            f"cache_implementation={generation_config.cache_implementation!r} does not fit a looped model: leave it out, or set lookup='latest-m{self.config.n_layers_in_recurrent_block}'"
+            f"cache_implementation={generation_config.cache_implementation!r} does not fit a looped model: leave it out, or set lookup='latest-m{config.n_layers_in_recurrent_block}'"
         )
-    if model_kwargs.get('past_key_values') is not None or generation_config.use_cache is False:
-        return
-    lookup = model_kwargs.get('lookup') or ('latest' if model_kwargs.get('exit') else 'full')
-    model_kwargs['past_key_values'] = RecurrentCache(
-        self.config.n_layers_in_recurrent_block, lookup, room=max_cache_length + 1
-    )
-
-
-RavenForCausalLM._prepare_cache_for_generation = _prepare_cache_for_generation
 
 # %% ../../../nbs/models/looped/02_raven.ipynb #2bdea01a
 #| eval: false
