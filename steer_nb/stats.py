@@ -347,11 +347,14 @@ def _best(g: pd.DataFrame, rule: str):
     if not g.index.is_unique:
         raise SteerError('the grid has repeated index labels; call reset_index(drop=True)')
     slack, keys = 1e-9, ['_abs', 'layer', '_neg']
-    order = lambda t: (
-        t.assign(_abs=t.strength.abs(), _neg=t.strength < 0)
-        .sort_values(keys, kind='stable')
-        .index[0]
-    )
+
+    def order(t):
+        return (
+            t.assign(_abs=t.strength.abs(), _neg=t.strength < 0)
+            .sort_values(keys, kind='stable')
+            .index[0]
+        )
+
     best = order(g[g.accuracy >= g.accuracy.max() - slack])
     if rule == 'max':
         return best
@@ -447,9 +450,10 @@ def calibrated(
 def _fit_scale(s: np.ndarray, y: np.ndarray) -> float:
     "Best mean log-likelihood of `y` under softmax(scale * s), over the scale."
     s = s - s.max(1, keepdims=True)
-    at = lambda log_scale: (
-        -(special.log_softmax(np.exp(log_scale) * s, axis=1)[np.arange(len(y)), y]).mean()
-    )
+
+    def at(log_scale):
+        return -(special.log_softmax(np.exp(log_scale) * s, axis=1)[np.arange(len(y)), y]).mean()
+
     return -optimize.minimize_scalar(
         at, bounds=(-6, 6), method='bounded', options=dict(xatol=1e-3)
     ).fun

@@ -46,7 +46,10 @@ def contraction(
     check_same_start(lm, ids[:2])
     name, base = {(b, s): n for b, s, n in loop}, capture(lm, ids, [n for *_, n in loop], 'last')
     starts, rows = _start_distances(lm, ids, name, seeds), []
-    far = lambda a, n: (a[n] - base[n]).float().norm(dim=1)
+
+    def far(a, n):
+        return (a[n] - base[n]).float().norm(dim=1)
+
     for b, s, n in progress(loop, desc=desc, unit='edit') if desc else loop:
         later = [(k, name[b, k]) for k in range(s, 1 + max(k for _, k in name))]
         edits = place_edits(

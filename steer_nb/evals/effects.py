@@ -45,12 +45,12 @@ def text_effects(
     "KL and loss on neutral text, per text and method."
     ids, rows = encode(lm, texts), []
     cuts = [max(1, min(len(x) // 2, len(x) - ahead - 1)) for x in ids]
-    if short := [t for t, x in zip(texts, ids) if len(x) < 3]:
+    if short := [t for t, x in zip(texts, ids, strict=False) if len(x) < 3]:
         raise SteerError(f'a neutral text needs at least 3 tokens: {short[0]!r}')
     live = [m for m, e in edits.items() if float(e.coef) != 0]  # strength 0 is the unsteered model
     groups = [(edits[m], [i]) for i, m in enumerate(live)]
     whole = any(edits[m].positions in ('all', 'prompt') for m in live)
-    for i, (x, c) in enumerate(zip(ids, cuts)):
+    for i, (x, c) in enumerate(zip(ids, cuts, strict=False)):
         nexts = x[c : c + ahead + 1]
         prefix = prefill(lm, make_tree(lm, [x[:c]], [[nexts[:-1]]], whole))
         before = log_probs(
@@ -65,13 +65,17 @@ def text_effects(
             [steered[live.index(m)] if m in live else before for m in edits]
         )  # (methods, predicted tokens, vocabulary)
         kl = (before.exp() * (before - after)).sum(-1).mean(-1).cpu()
-        nll = lambda p: (
-            -p.gather(
-                -1, torch.tensor(nexts, device=p.device).expand(*p.shape[:-2], -1)[..., None]
-            )[..., 0]
-            .mean(-1)
-            .cpu()
-        )
+
+        def nll(p):
+            return (
+                -p.gather(
+                    -1,
+                    torch.tensor(nexts, device=p.device).expand(*p.shape[:-2], -1)[..., None],  # noqa: B023 called before the loop goes on
+                )[..., 0]
+                .mean(-1)
+                .cpu()
+            )
+
         b, a = nll(before), nll(after)
         rows += [
             dict(text=i, method=m, kl=float(kl[k]), nll_before=float(b), nll_after=float(a[k]))
@@ -85,7 +89,7 @@ def repetition(
 ) -> float:  # 0: every pair of neighbouring words is new; 1: all are repeats
     "Share of word pairs that occurred before."
     w = text.lower().split()
-    pairs = list(zip(w, w[1:]))
+    pairs = list(zip(w, w[1:], strict=False))
     return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
 
 

@@ -64,7 +64,9 @@ def task_docs(
     "The documents of a task file."
     from datasets import Dataset, DatasetDict
 
-    pick = lambda t: t if subsets is None else t[t.subset.isin(subsets)].reset_index(drop=True)
+    def pick(t):
+        return t if subsets is None else t[t.subset.isin(subsets)].reset_index(drop=True)
+
     items = pick(load_task(task, split=split))
     if subsets and (gone := set(subsets) - set(items.subset)):
         raise SteerError(f'{task} has no items of subset {sorted(gone)[0]!r}')
@@ -80,10 +82,18 @@ def task_docs(
 
 def _docs(items: pd.DataFrame, scoring: str) -> list[dict]:
     prompt = prompt_of('cloze' if scoring == 'open' else scoring)
-    answers = lambda r: list(LETTERS[: len(r.choices)]) if scoring == 'letters' else list(r.choices)
-    doc = lambda r: dict(
-        prompt=prompt(r), answers=answers(r), answer=r.choices[r.correct], correct=int(r.correct)
-    )
+
+    def answers(r):
+        return list(LETTERS[: len(r.choices)]) if scoring == 'letters' else list(r.choices)
+
+    def doc(r):
+        return dict(
+            prompt=prompt(r),
+            answers=answers(r),
+            answer=r.choices[r.correct],
+            correct=int(r.correct),
+        )
+
     return [
         doc(r) | {c: str(getattr(r, c)) for c in ('id', 'group', 'subset')}
         for r in items.itertuples()
@@ -99,7 +109,7 @@ def text_docs(**_):
         test=Dataset.from_list(
             [
                 dict(id=f'neutral/{i}', text=t, group=f'{i}')
-                for i, t in enumerate(l for l in lines if l.strip())
+                for i, t in enumerate(line for line in lines if line.strip())
             ]
         )
     )
@@ -159,16 +169,16 @@ def harness_tasks(include=None) -> list[str]:
 def _quiet():
     "Without the harness's log and bars; warnings of transformers stay."
     logs = [logging.getLogger(n) for n in ('lm_eval', 'lm_eval.api.task', 'lm_eval.evaluator')]
-    before = [l.level for l in logs]
-    for l in logs:
-        l.setLevel(logging.ERROR)
+    before = [layer.level for layer in logs]
+    for layer in logs:
+        layer.setLevel(logging.ERROR)
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
-        for l, v in zip(logs, before):
-            l.setLevel(v)
+        for layer, v in zip(logs, before, strict=False):
+            layer.setLevel(v)
 
 # %% ../../nbs/evals/09_harness.ipynb #758e94d3
 @dataclass
@@ -367,7 +377,10 @@ def _tables(raw: dict, groups: dict, level: float) -> tuple[pd.DataFrame, pd.Dat
         )
     items = one['unsteered'][keys].assign(**{a: t.value.to_numpy() for a, t in one.items()})
     pools = [(t, [t]) for t in items.task.unique()] + list(groups.items())
-    split = lambda tasks: items[items.task.isin(tasks)].groupby(['metric', 'filter'], sort=False)
+
+    def split(tasks):
+        return items[items.task.isin(tasks)].groupby(['metric', 'filter'], sort=False)
+
     rows = [_row(raw, name, m, f, g, level) for name, tasks in pools for (m, f), g in split(tasks)]
     return pd.DataFrame(rows), items
 

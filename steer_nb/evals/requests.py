@@ -54,7 +54,7 @@ def _read_tree(
             logits[k.to(logits.device), mine[:, 3].to(logits.device)].double()
             - norm[k.to(logits.device)]
         ).tolist()
-        for (_, p, j, t), lp, b in zip(mine.tolist(), logp, best[k].tolist()):
+        for (_, p, j, t), lp, b in zip(mine.tolist(), logp, best[k].tolist(), strict=False):
             out[p, j][0] += lp
             out[p, j][1] &= t == b
     return out
@@ -120,12 +120,12 @@ def _pairs_plain(
     ):
         for at in np.array_split(np.arange(len(index)), 1 + len(index) // 128):
             item, place = (index[c].to_numpy()[at] for c in ('item', 'position'))
-            token = [texts[i][p + 1] for i, p in zip(item, place)]
+            token = [texts[i][p + 1] for i, p in zip(item, place, strict=False)]
             with torch.no_grad():
                 lps = log_probs(unembed(lm, got['final_norm'][at].to(lm.device)))
             np.add.at(logp, item, lps[range(len(token)), token].double().cpu().numpy())
             np.logical_and.at(best, item, lps.argmax(-1).cpu().numpy() == token)
-    return list(zip(logp.tolist(), best.tolist()))
+    return list(zip(logp.tolist(), best.tolist(), strict=False))
 
 # %% ../../nbs/evals/08_requests.ipynb #c2e9cb0b
 def pair_logprobs(
@@ -234,7 +234,10 @@ def _edits_at(path: Path, lm: LM | None, options: dict) -> list[Edit]:
     rows = rows if isinstance(rows, list) else [rows]
     if not rows or not all(isinstance(r, dict) for r in rows):
         raise SteerError(f"{path} must hold a list of edits, each with 'direction' and options")
-    at = lambda d: path.parent / Path(d).expanduser() if isinstance(d, str) else d
+
+    def at(d):
+        return path.parent / Path(d).expanduser() if isinstance(d, str) else d
+
     return load_edits(
         [r | dict(direction=at(r['direction'])) if 'direction' in r else r for r in rows],
         lm,
@@ -476,7 +479,9 @@ def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
         ids = [x[-room:] for x in ids]
         batches = token_batches([len(x) + new for x in ids], self.batch_tokens)
         for b in progress(batches, desc=self.desc, unit='batch') if self.desc else batches:
-            for k, text in zip(b, _continue(self, [ids[k] for k in b], new, until, options)):
+            for k, text in zip(
+                b, _continue(self, [ids[k] for k in b], new, until, options), strict=False
+            ):
                 out[mine[k]] = text
     return out
 
@@ -492,12 +497,15 @@ def apply_chat_template(self, chat_history: list[dict], add_generation_prompt: b
         raise SteerError(
             f'{self.lm.name} has no chat template: run without --apply_chat_template (chat=False)'
         )
-    write = lambda turns: self.tokenizer.apply_chat_template(
-        turns,
-        tokenize=False,
-        add_generation_prompt=add_generation_prompt,
-        continue_final_message=not add_generation_prompt,
-    )
+
+    def write(turns):
+        return self.tokenizer.apply_chat_template(
+            turns,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+
     try:
         return write(chat_history)
     except TemplateError:
@@ -506,7 +514,10 @@ def apply_chat_template(self, chat_history: list[dict], add_generation_prompt: b
 
 def get_model_info(self) -> dict:
     "What goes into the harness's own results."
-    norm = lambda e: None if e.vector is None else float(e.vector.norm())
+
+    def norm(e):
+        return None if e.vector is None else float(e.vector.norm())
+
     told = [
         dict(
             site=str(e.site),

@@ -262,7 +262,7 @@ def seed_intervals(
         else dict(list(_table(items, [*by, *ITEM], 'seed_intervals').groupby(by, sort=False)))
     )
     rows = [
-        dict(zip(by, k), **_row(d, own.get(k), alternative, level))
+        dict(zip(by, k, strict=False), **_row(d, own.get(k), alternative, level))
         for k, d in seeds.groupby(by, sort=False)
     ]
     return adjusted(pd.DataFrame(rows))
@@ -388,7 +388,7 @@ def rollup(
         if len(d) == 1:
             e |= {c: float(d[c].iloc[0]) for c in ('low', 'high', 'p') if c in d.columns}
         row = dict(
-            zip(['category', *by], k),
+            zip(['category', *by], k, strict=False),
             n_models=grid.shape[0],
             n_tasks=grid.shape[1],
             **{c: e[c] for c in ('effect', 'low', 'high', 'p')},

@@ -64,12 +64,16 @@ def calibrated_table(
     groups,  # (unsteered, steered) log-probabilities; priors of the two splits
 ) -> pd.DataFrame:  # method, weight or bias in both arms, accuracies, effect with interval
     "The same comparison after a prior calibration fitted on validation in both arms."
-    per = lambda q, s: (
-        s
-        if q.scoring == 'letters'
-        else s
-        / np.array([[n[j] if j < len(n) else np.nan for j in range(s.shape[1])] for n in q.chars])
-    )
+
+    def per(q, s):
+        return (
+            s
+            if q.scoring == 'letters'
+            else s
+            / np.array(
+                [[n[j] if j < len(n) else np.nan for j in range(s.shape[1])] for n in q.chars]
+            )
+        )
 
     def arm(val_s, test_s):
         if q_val.scoring == 'letters':
@@ -84,7 +88,10 @@ def calibrated_table(
         ) == q_test.correct
 
     rows, (fit0, right0) = [], arm(val[0], test[0])
-    show = lambda f: round(float(f), 3) if np.ndim(f) == 0 else ' '.join(f'{x:+.2f}' for x in f)
+
+    def show(f):
+        return round(float(f), 3) if np.ndim(f) == 0 else ' '.join(f'{x:+.2f}' for x in f)
+
     for k, c in enumerate(chosen.itertuples()):
         fit1, right1 = arm(val[1][:, k], test[1][:, k])
         rows.append(
@@ -184,7 +191,10 @@ def compare_tuned(
     items: pd.DataFrame,  # test items
 ) -> pd.DataFrame:  # method, comparison, base_accuracy, accuracy, effect, low, high, p
     "Base, steered, tuned, and tuned and steered: every pair that answers a question."
-    arm = lambda t, when: t.pivot(index='method', columns='id', values=when)[items.id.astype(str)]
+
+    def arm(t, when):
+        return t.pivot(index='method', columns='id', values=when)[items.id.astype(str)]
+
     (base, steered), (tuned0, both) = [
         (arm(t, 'before').iloc[0], arm(t, 'after')) for t in (plain, tuned)
     ]

@@ -137,7 +137,10 @@ def job_runs(
     "What a job stands for: one run, or one per combination of what it varies."
     spec, runs = load_job(name), []
     axes = [
-        [dict(zip(names.replace(' ', '').split(','), v if ',' in names else [v])) for v in values]
+        [
+            dict(zip(names.replace(' ', '').split(','), v if ',' in names else [v], strict=False))
+            for v in values
+        ]
         for names, values in spec['vary'].items()
     ]
     for one in itertools.product(*axes):
@@ -223,7 +226,7 @@ def run_all(
         else:
             done |= {
                 stable_hash(rest | dict(seed=s)): r
-                for s, r in zip(seeds, module.run_seeds(seeds, **rest))
+                for s, r in zip(seeds, module.run_seeds(seeds, **rest), strict=False)
             }
     return [done[stable_hash(p)] for p in todo]
 

@@ -30,7 +30,7 @@ def _writer(lm: LM, spot: ResolvedSite, op: str) -> nn.Module:
             + (' (adding can)' if spot.kind == 'resid_post' else '')
         )
     tap = sites_of(lm, where)[0].tap
-    module, kinds = lm.model.get_submodule(tap.path), (nn.Linear, nn.Embedding)
+    module = lm.model.get_submodule(tap.path)
     if kind == 'embed' and isinstance(module, nn.Embedding):
         return module
     last = [m for m in module.modules() if isinstance(m, nn.Linear) or type(m).__name__ == 'Conv1D']
@@ -92,7 +92,10 @@ def _write(lm: LM, m: nn.Module, e: Edit) -> None:
     else:
         r, k = v / v.norm(), e.coef * (-1 if e.op == 'ablate' else 1)
         w = _untied(lm, m).weight
-        along = lambda x: x + k * (x @ r)[..., None] * r  # on rows of outputs
+
+        def along(x):
+            return x + k * (x @ r)[..., None] * r  # on rows of outputs
+
         w.copy_(
             along(w.float().T).T if isinstance(m, nn.Linear) else along(w.float())
         )  # an embedding's and a Conv1D's rows are outputs already
@@ -141,12 +144,15 @@ def _bias(lm: LM, m: nn.Module) -> Tensor:
 def _same(lm: LM, own: LM, edits: list[Edit], tol: float) -> None:
     "Run the copy against the edited model."
     ids = rng('baking').integers(3, min(lm.model.config.vocab_size, 1000), (3, 9)).tolist()
-    logp = lambda m, e: torch.log_softmax(
-        m.model.get_output_embeddings()(
-            capture(m, ids, 'final_norm', 'all', edits=e)['final_norm'].to(m.device, m.dtype)
-        ).float(),
-        -1,
-    )
+
+    def logp(m, e):
+        return torch.log_softmax(
+            m.model.get_output_embeddings()(
+                capture(m, ids, 'final_norm', 'all', edits=e)['final_norm'].to(m.device, m.dtype)
+            ).float(),
+            -1,
+        )
+
     worst = float((logp(lm, edits) - logp(own, [])).abs().max())
     if not worst <= (tol if lm.dtype == torch.float32 else 0.1):
         raise SteerError(

@@ -30,7 +30,7 @@ def to_gguf(
     from gguf import GGUFWriter
 
     blocks = [_block(s, d) for s in d.sites]
-    kept = {b: v for b, v in zip(blocks, d.step(units) * strength) if b}
+    kept = {b: v for b, v in zip(blocks, d.step(units) * strength, strict=False) if b}
     if len(set(blocks)) < len(blocks):
         raise SteerError(
             f'the direction names a block twice ({", ".join(d.sites)}): a GGUF control vector holds one vector per block'

@@ -65,7 +65,10 @@ def evaluation_table(
 # %% ../../nbs/methods/04_hub.ipynb #5e73c5c5
 def _table(t: pd.DataFrame) -> str:
     "A table in Markdown."
-    cell = lambda x: str(x).replace('|', '\\|').replace('\n', ' ')
+
+    def cell(x):
+        return str(x).replace('|', '\\|').replace('\n', ' ')
+
     return '\n'.join(
         [
             '| ' + ' | '.join(map(cell, t.columns)) + ' |',

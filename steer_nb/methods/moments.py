@@ -101,7 +101,7 @@ def label_moments(
     if y.all() or not y.any():
         raise SteerError(f'all {len(y)} prompts have the same label: directions need both')
     keys, widths = (
-        [(labels_known[0 if r else 1], c) for r, c in zip(y, cells)],
+        [(labels_known[0 if r else 1], c) for r, c in zip(y, cells, strict=False)],
         {s.name: s.tap.width for s in sites_of(lm, sites)},
     )
     parts = {k: {s: Moments(d, cov) for s, d in widths.items()} for k in sorted(set(keys))}
@@ -133,7 +133,10 @@ def continued(
 ) -> list[str]:
     "Prompts with the model's own greedy continuations, for `positions='all'`."
     return [
-        p + t for p, t in zip(prompts, generate(lm, prompts, (), max_new_tokens, **kwargs).text)
+        p + t
+        for p, t in zip(
+            prompts, generate(lm, prompts, (), max_new_tokens, **kwargs).text, strict=False
+        )
     ]
 
 # %% ../../nbs/methods/01_moments.ipynb #844e987d
@@ -330,15 +333,18 @@ def lirefs_probes(
         torch.randn(len(x), x.shape[2], 2, generator=g, dtype=torch.float64) / x.shape[2] ** 0.5
     ).requires_grad_()
     opt, best, wait = torch.optim.AdamW([w], lr=lr, weight_decay=decay), (np.inf, None, None), 0
-    loss_of = lambda rows: (
-        torch.nn.functional.cross_entropy(
-            torch.einsum('lnd,ldk->lnk', x[:, rows], w).flatten(0, 1),
-            y[rows].repeat(len(x)),
-            reduction='none',
+
+    def loss_of(rows):
+        return (
+            torch.nn.functional.cross_entropy(
+                torch.einsum('lnd,ldk->lnk', x[:, rows], w).flatten(0, 1),
+                y[rows].repeat(len(x)),
+                reduction='none',
+            )
+            .view(len(x), -1)
+            .mean(1)
         )
-        .view(len(x), -1)
-        .mean(1)
-    )
+
     for _ in range(epochs):
         for rows in torch.randperm(len(fit), generator=g).split(batch):
             if len(rows) < batch:
@@ -426,7 +432,7 @@ def nearest_tokens(
                 random=chance,
                 overall_magnitude=d.meta.get('overall_magnitude', {}).get(s, np.nan),
             )
-            for i, (s, t) in enumerate(zip(d.sites, best))
+            for i, (s, t) in enumerate(zip(d.sites, best, strict=False))
         ]
     )
 

@@ -201,7 +201,7 @@ def _depths(p):
             )
         p.logits()
     return abs(len(seen) - len(want)) + sum(
-        a != b for a, b in zip(seen, want)
+        a != b for a, b in zip(seen, want, strict=False)
     ), f'{len(seen)} calls, {len(want)} depths'
 
 # %% ../../nbs/models/13_doctor.ipynb #51f45631
@@ -238,7 +238,10 @@ def _hidden(p):
     if not hs or len(hs) != p.n + 1:
         raise _NotApplicable(f'the model returns {len(hs or ())} hidden states for {p.n} depths')
     ours = [*p.read('resid_pre').values(), p.read(p.final)[p.final]]
-    worst = [_worst(a, h[batch['attention_mask'].bool().to(h.device)]) for a, h in zip(ours, hs)]
+    worst = [
+        _worst(a, h[batch['attention_mask'].bool().to(h.device)])
+        for a, h in zip(ours, hs, strict=False)
+    ]
     return max(worst), f'worst at {worst.index(max(worst))} of {p.n}'
 
 # %% ../../nbs/models/13_doctor.ipynb #f6e983ac
@@ -457,7 +460,12 @@ def _cached(p):
         def new(use_cache, backend):
             lm = replace(p.lm, backend=backend)
             x = generate_ids(
-                lm, batch, bind(lm, e, n), torch.arange(n), use_cache=use_cache, **options
+                lm,
+                batch,
+                bind(lm, e, n),  # noqa: B023 called before the loop goes on
+                torch.arange(n),
+                use_cache=use_cache,
+                **options,
             )[:, batch['input_ids'].shape[1] :]
             return nn.functional.pad(x, (0, 4 - x.shape[1]), value=pad).tolist()
 
@@ -465,7 +473,7 @@ def _cached(p):
         worst[positions] = max(
             _gap(p, e, p.ids[i], a, b)
             for backend in ('nnsight', 'hooks')
-            for i, (a, b) in enumerate(zip(new(True, backend), plain))
+            for i, (a, b) in enumerate(zip(new(True, backend), plain, strict=False))
         )
     return max(worst.values()), f'worst with {max(worst, key=worst.get)}'
 
@@ -474,7 +482,7 @@ def _gap(p: _Patient, e: Edit, ids: list[int], a: list[int], b: list[int]) -> fl
     "How far apart the edited model holds the first two tokens that differ, relative to its largest logit."
     if a == b:
         return 0.0
-    t = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
+    t = next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
     batch = make_batch(p.lm, [ids + b[:t]])
     ctx = edited(
         p.lm, () if e.positions == 'generated' and not t else e, prompt=torch.tensor([len(ids)])

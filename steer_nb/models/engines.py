@@ -28,7 +28,6 @@ from steer_nb.models.edits import (
     view,
     where_of,
 )
-from .loading import load_model
 from .lm import LM, encode, forward_kwargs, make_batch
 from .looped.recurrence import step_pair
 from .sites import ResolvedSite, first_tensor, own_steps, with_first
@@ -150,8 +149,8 @@ def _read_slots(model: nn.Module) -> list[tuple]:
 
 
 def _write_slots(model: nn.Module, values: list[tuple]) -> None:
-    for m, vals in zip(model.modules(), values):
-        for s, v in zip(_slots, vals):
+    for m, vals in zip(model.modules(), values, strict=False):
+        for s, v in zip(_slots, vals, strict=False):
             if v is None:
                 m.__dict__.pop(s, None)
             else:
@@ -168,7 +167,7 @@ def _instrumented(lm: LM, generates: bool = False):
         try:
             kept = lm.cache.get(('nnsight', generates))
             if kept is None or any(
-                s is None and k is not f for (f, s), k in zip(before, kept[2])
+                s is None and k is not f for (f, s), k in zip(before, kept[2], strict=False)
             ):  # somebody replaced a forward since
                 _write_slots(lm.model, [(f, None) for f in plain])
                 wrap = (
@@ -247,7 +246,10 @@ def loop_phases(lm: LM, visit: Visit) -> tuple[list, dict, list]:
         lm.anatomy.loop[0],
         tuple(f'{p}.' for _, _, p in lm.anatomy.schedule[slice(*lm.anatomy.loop)]),
     )
-    path = lambda ev: f'{ev[1][1] if ev[1][0] == "base" else ev[1][0]}.'
+
+    def path(ev):
+        return f'{ev[1][1] if ev[1][0] == "base" else ev[1][0]}.'
+
     loop = defaultdict(list)
     for ev in events:
         if path(ev).startswith(inside):
@@ -440,7 +442,7 @@ def generate_ids(
 
 
 def _trace_generate(lm: LM, feed: dict, edits: list, rows: Tensor, lengths: Tensor) -> Tensor:
-    visit, n = Visit({}, edits, None, rows), feed['input_ids'].shape[1]
+    visit = Visit({}, edits, None, rows)
     cached, inputs = (
         feed.get('use_cache', True),
         {k: feed[k] for k in ('input_ids', 'attention_mask')},

@@ -157,7 +157,7 @@ def _lens_table(lm: LM, index: pd.DataFrame, parts: list, chosen: Tensor) -> pd.
     word, rows, chosen = lambda t: lm.tokenizer.decode([int(t)]), [], chosen.cpu()
     for s, way, r in parts:
         at = _place(lm, s)
-        for i, (item, position) in enumerate(zip(index['item'], index.position)):
+        for i, (item, position) in enumerate(zip(index['item'], index.position, strict=False)):
             for k, t in enumerate(chosen[i].tolist()):
                 rows.append(
                     dict(item=item, position=position)

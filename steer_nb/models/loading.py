@@ -273,7 +273,7 @@ def _shards_inside(folder: Path) -> None:
                 inside(folder, name)
 
 
-def _from_pretrained(path, source, where: str, tokenizer, options: dict, load: dict):
+def _from_pretrained(path, source, where: str, tokenizer, options: dict, load: dict):  # noqa: C901 many cases, told apart in one place
     "Model and tokenizer through transformers, with errors that say what to do."
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer

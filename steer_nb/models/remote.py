@@ -368,7 +368,7 @@ def _plan(lm: LM, reads: dict, edits: list, wheres: list, rows: Tensor) -> list[
     return plan
 
 # %% ../../nbs/models/14_remote.ipynb #7ef9680e
-def _send(lm: RemoteLM, plan: list[dict], kwargs: dict, steps: int = 0) -> dict:
+def _send(lm: RemoteLM, plan: list[dict], kwargs: dict, steps: int = 0) -> dict:  # noqa: C901 many cases, told apart in one place
     "Run a plan where the model is; what was read by name, and the token ids of a generation under 'ids'."
     model, passes, where = lm.wrapper, max(steps, 1), lm.remote
     opened = model.generate if steps else model.trace
@@ -453,9 +453,12 @@ def _ask(lm: RemoteLM, plan: list[dict], kwargs: dict, steps: int = 0) -> dict:
         with _quiet():
             lm.wrapper.dispatch()
     key, host = nnsight.CONFIG.API.APIKEY, _host(lm.remote)
-    said = lambda e: (str(e).strip().splitlines() or [type(e).__name__])[-1][:300].replace(
-        key or '\0', '***'
-    )
+
+    def said(e):
+        return (str(e).strip().splitlines() or [type(e).__name__])[-1][:300].replace(
+            key or '\0', '***'
+        )
+
     try:
         with torch.no_grad(), _quiet():
             return _send(lm, plan, kwargs, steps)
@@ -482,7 +485,10 @@ def _run_remote(
         touched[s, id(e)] += sum(
             x['at'][0]['n'] for p in plan for x in p['edits'] if x['key'] == (s.name, id(e))
         )
-    finish = lambda s, x: x if s.tap.norm is None else standardise(x, *s.tap.norm)
+
+    def finish(s, x):
+        return x if s.tap.norm is None else standardise(x, *s.tap.norm)
+
     return {
         s.name: finish(s, got[s.name]) if hasattr(f, 'pick') else f(finish(s, got[s.name]))
         for s, f in reads.items()

@@ -238,7 +238,10 @@ def _mixes(module: nn.Module, call: _Call) -> bool:
     "Does the output at the last token depend on the input at the first?"
     if call.x is None or call.x.ndim != 3:
         return False
-    swap = lambda v: _poke(v) if isinstance(v, Tensor) and v.shape == call.x.shape else v
+
+    def swap(v):
+        return _poke(v) if isinstance(v, Tensor) and v.shape == call.x.shape else v
+
     with torch.no_grad():
         y = first_tensor(
             module(*map(swap, call.args), **{k: swap(v) for k, v in call.kwargs.items()})
@@ -250,7 +253,7 @@ def _poke(x: Tensor) -> Tensor:
     return torch.cat([-x[:, :1] + 1, x[:, 1:]], 1)
 
 # %% ../../nbs/models/00_sites.ipynb #8adc097b
-def _block_taps(
+def _block_taps(  # noqa: C901 many cases, told apart in one place
     path: str,
     model: nn.Module,
     calls: dict,
@@ -261,9 +264,12 @@ def _block_taps(
     "The taps of one block."
     block, me = model.get_submodule(path), calls[path]
     taps, why = {}, {}
-    tap = lambda kind, p, io, **kw: taps.update(
-        {kind: ModuleTensor(p, io, calls[p].enter if io == 'in' else calls[p].leave, **kw)}
-    )
+
+    def tap(kind, p, io, **kw):
+        return taps.update(
+            {kind: ModuleTensor(p, io, calls[p].enter if io == 'in' else calls[p].leave, **kw)}
+        )
+
     d = me.x.shape[-1]
     tap('resid_pre', path, 'in', width=d), tap('resid_post', path, 'out', width=d)
     kids = sorted(
@@ -499,7 +505,7 @@ def _heads(attn, model, calls, heads, tap, why):
 def qkv_cuts(proj: list, calls: dict, nz: int, hd: int):
     "Ways to read q, k, v off the projections: three of them, one fused side by side, one fused head by head."
     if len(proj) == 3:
-        yield {k: (p, slice(None)) for k, p in zip('qkv', proj)}
+        yield {k: (p, slice(None)) for k, p in zip('qkv', proj, strict=False)}
     if len(proj) == 1:
         p, w = proj[0], calls[proj[0]].y.shape[-1]
         kv = (w - nz) // 2
@@ -555,14 +561,17 @@ def _stacks(model: nn.Module, calls: dict, d: int) -> list[str]:
             path.startswith(f + '.') for f in found
         ):
             continue
-        ok = lambda c, m: (
-            c
-            and c.x is not None
-            and c.y is not None
-            and c.x.shape == c.y.shape
-            and c.x.shape[-1] == d
-            and next(m.children(), None) is not None
-        )
+
+        def ok(c, m):
+            return (
+                c
+                and c.x is not None
+                and c.y is not None
+                and c.x.shape == c.y.shape
+                and c.x.shape[-1] == d
+                and next(m.children(), None) is not None
+            )
+
         if len(mod) and all(ok(calls.get(f'{path}.{n}'), m) for n, m in mod.named_children()):
             found.append(path)
     return sorted(found, key=lambda p: calls[p + '.0'].enter)

@@ -322,7 +322,7 @@ def generate(
     for items in token_batches([len(x) for x in ids], batch_tokens or default_budget(lm)):
         batch = make_batch(lm, [ids[i] for i in items], 'left')
         out = generate_ids(lm, batch, bound, torch.tensor(items), **options)
-        for i, new in zip(items, out[:, batch['input_ids'].shape[1] :].tolist()):
+        for i, new in zip(items, out[:, batch['input_ids'].shape[1] :].tolist(), strict=False):
             stop = [k for k, t in enumerate(new) if t in end_tokens(lm)]
             new = new[: stop[0]] if stop else new
             rows.append(
@@ -359,7 +359,7 @@ def logit_lens(
     for site, h in acts.items():
         with torch.no_grad():
             prob, tok = unembed(lm, norm(h.to(lm.device))).softmax(-1).topk(top)
-        for r, (item, pos) in enumerate(zip(acts.index.item, acts.index.position)):
+        for r, (item, pos) in enumerate(zip(acts.index.item, acts.index.position, strict=False)):
             rows += [
                 dict(
                     item=item,
@@ -405,7 +405,7 @@ def patch(
         [pos[i][pick[i]].tolist() for i in range(len(dst))],
         [acts.index.index[acts.index['item'] == i].to_numpy() for i in range(len(src))],
     )
-    for i, (a, b) in enumerate(zip(rows, to)):
+    for i, (a, b) in enumerate(zip(rows, to, strict=False)):
         if len(a) != len(b) or not len(b):
             raise SteerError(
                 f'prompt {i}: {len(a)} positions of the source for {len(b)} of the target; name as many of both, with source_positions= where they differ'
@@ -413,7 +413,7 @@ def patch(
     out = []
     for k in range(max(map(len, to))):
         have = [k < len(x) for x in to]
-        spans = [(x[k], x[k] + 1) if h else (0, 0) for x, h in zip(to, have)]
-        at = [int(r[k]) if h else 0 for r, h in zip(rows, have)]
+        spans = [(x[k], x[k] + 1) if h else (0, 0) for x, h in zip(to, have, strict=False)]
+        at = [int(r[k]) if h else 0 for r, h in zip(rows, have, strict=False)]
         out += [edit(name, x[at], op='replace', positions=spans) for name, x in acts.items()]
     return out

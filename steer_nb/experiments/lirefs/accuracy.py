@@ -221,26 +221,34 @@ def run_cells(
             key=key,
             desc=desc,
         )[:2]
-    keep = lambda name, f: (
-        f()
-        if run is None
-        else run.part(
-            f'{key}/{name}', lambda: dict(x=torch.from_numpy(np.ascontiguousarray(f()))), 'tensors'
-        )['x'].numpy()
-    )
+
+    def keep(name, f):
+        return (
+            f()
+            if run is None
+            else run.part(
+                f'{key}/{name}',
+                lambda: dict(x=torch.from_numpy(np.ascontiguousarray(f()))),
+                'tensors',
+            )['x'].numpy()
+        )
+
     base = keep('unsteered', x.answers)
     out = np.full((len(x), len(cells), base.shape[1]), np.nan, np.float32)
     groups = list(cells.reset_index(drop=True).groupby(['kind', 'draw', 'site'], sort=False))
     for (k, i, s), g in progress(groups, desc=desc, unit='vector') if desc else groups:
-        make = lambda: np.stack(
-            [
-                x.answers(edits_of(x.lm, p, s, vectors[k, i][s], a, magnitude, x.prompts))
-                if a
-                else base
-                for a in g.strength
-            ],
-            1,
-        )
+
+        def make():
+            return np.stack(
+                [
+                    x.answers(edits_of(x.lm, p, s, vectors[k, i][s], a, magnitude, x.prompts))  # noqa: B023 called before the loop goes on
+                    if a
+                    else base
+                    for a in g.strength  # noqa: B023 called before the loop goes on
+                ],
+                1,
+            )
+
         out[:, g.index] = keep(stable_hash([k, i, s, g.strength.tolist()], 12), make)
     return base, out
 
@@ -365,9 +373,11 @@ def calibrate(
             )[0]
         )
         j = at[c.kind, c.draw, c.site, c.strength]
-        qs = [pick_questions(x.q, m.tolist()) for x, m in zip((select, test), mine)]
-        arms = [(b[m], s[m][:, [i]]) for (b, s), m, i in zip((sel, tst), mine, (k, j))]
-        pr = None if prior is None else tuple(u[m] for u, m in zip(prior, mine))
+        qs = [pick_questions(x.q, m.tolist()) for x, m in zip((select, test), mine, strict=False)]
+        arms = [
+            (b[m], s[m][:, [i]]) for (b, s), m, i in zip((sel, tst), mine, (k, j), strict=False)
+        ]
+        pr = None if prior is None else tuple(u[m] for u, m in zip(prior, mine, strict=False))
         rows.append(
             calibrated_table(*qs, pd.DataFrame([c]), *arms, pr, test.items.group.iloc[mine[1]])
         )
@@ -389,9 +399,15 @@ def side_table(
     "Side effects of each goal's chosen edit."
     ids, rows = encode(lm, texts), []
     cuts = [max(1, len(x) // 2) for x in ids]
-    t = token_targets(lm, [x[:c] for x, c in zip(ids, cuts)], [x[c] for x, c in zip(ids, cuts)])
+    t = token_targets(
+        lm,
+        [x[:c] for x, c in zip(ids, cuts, strict=False)],
+        [x[c] for x, c in zip(ids, cuts, strict=False)],
+    )
     plain = next_logits(lm, t)
-    loss = lambda z: -log_probs(z)[range(len(t)), [g[0] for g in t.gold]].numpy()
+
+    def loss(z):
+        return -log_probs(z)[range(len(t)), [g[0] for g in t.gold]].numpy()
 
     def row(goal, measure, before, after, unit):
         e = paired_effect(np.asarray(after, float), np.asarray(before, float))
@@ -445,7 +461,7 @@ def size_table(
         spot = place_at(lm, p['place'], site, v)
         norms, along = local_norms(lm, prompts, list(spot.sites), list(spot.vectors))
         mu = magnitude[site] if p['scale_with_overall_magnitude'] else 1.0
-        for s, c in zip(spot.sites, along):
+        for s, c in zip(spot.sites, along, strict=False):
             n = float(norms[s].mean())
             size = (
                 abs(a)

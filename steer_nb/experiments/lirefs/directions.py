@@ -111,7 +111,7 @@ def state_moments(
     "The moments of states that are at hand."
     y, parts = np.asarray(reasoning, bool), {}
     cells = np.array([''] * len(y) if cells is None else cells, dtype=object)
-    for label, side in zip(labels_known, (y, ~y)):
+    for label, side in zip(labels_known, (y, ~y), strict=False):
         for c in sorted(set(cells[side])):
             pick = torch.from_numpy(side & (cells == c))
             parts[label, c] = {
@@ -192,7 +192,7 @@ def all_vectors(
 ) -> dict[tuple[str, int], dict[str, Tensor]]:  # (kind, draw) -> site -> unit vector
     "The direction and its controls."
     out, cells = (
-        {('vector', 0): dict(zip(d.sites, d.vectors))},
+        {('vector', 0): dict(zip(d.sites, d.vectors, strict=False))},
         contrast_cells(items) if method == 'matched' else None,
     )
     if negative and n_controls:
@@ -205,5 +205,5 @@ def all_vectors(
     for k, y in enumerate(shuffled_labels(items.reasoning, n_controls, seed, cells)):
         out['random', k] = {s: chance[s][k] for s in d.sites}
         fit = fit_to(lm, method, states, y, cells, seed)
-        out['shuffled', k] = dict(zip(fit.sites, fit.vectors))
+        out['shuffled', k] = dict(zip(fit.sites, fit.vectors, strict=False))
     return out

@@ -128,7 +128,7 @@ defaults = dict(
 )
 
 
-def check(params: dict) -> dict:
+def check(params: dict) -> dict:  # noqa: C901 many cases, told apart in one place
     "All parameters, with their types and values checked."
     p = check_params(params, defaults)
     for name, known in dict(
@@ -276,7 +276,9 @@ def _unseen(p: dict, used: pd.DataFrame) -> list[str]:
             unknown.append(t)
             continue
         text = '\n'.join(
-            l for l in file.read_text(encoding='utf-8').splitlines() if '!function' not in l
+            line
+            for line in file.read_text(encoding='utf-8').splitlines()
+            if '!function' not in line
         )
         try:
             kwargs = (yaml.safe_load(text) or {}).get('dataset_kwargs') or {}
@@ -302,7 +304,7 @@ def _fitting(lm: LM, items: pd.DataFrame, p: dict) -> pd.DataFrame:
     )
     texts = [
         a + '\n'.join([*map(str, c), *['A: '] * len(c), ' ' * 8 * len(c)]) * bool(asked)
-        for a, c in zip(bare_prompts(items, p['format']), items.choices)
+        for a, c in zip(bare_prompts(items, p['format']), items.choices, strict=False)
     ]
     more = p['max_new_tokens'] if p['positions'] == 'all' or p['scoring'] == 'generate' else 0
     long = np.array([len(x) + more + 48 > lm.context for x in lm.tokenizer(texts)['input_ids']])
@@ -327,6 +329,7 @@ def _split(lm: LM, p: dict) -> dict[str, pd.DataFrame]:
             zip(
                 ('fit', 'select', 'test'),
                 split_items(items, p['seed'], tuple(p['splits'])).values(),
+                strict=False,
             )
         )
     if p['test_task']:
@@ -362,7 +365,10 @@ def _possible(lm: LM, p: dict) -> tuple[list[str], dict]:
         place_at(lm, p['place'], s, torch.ones(sites_of(lm, s)[0].tap.width))
     asked = not {'effects', 'accuracy'}.isdisjoint(p['actions'])
     bare = [
-        i for k in ('select', 'test') for i, c in zip(parts[k].id, parts[k].choices) if not len(c)
+        i
+        for k in ('select', 'test')
+        for i, c in zip(parts[k].id, parts[k].choices, strict=False)
+        if not len(c)
     ]
     if asked and bare:
         raise SteerError(
@@ -477,7 +483,7 @@ def _directions(
         p['method'],
         p['seed'],
         negative=p['op'] in ('add', 'add_local') and min(p['strengths']) >= 0,
-    ) if wanted and x is not None else {('vector', 0): dict(zip(d.sites, d.vectors))}
+    ) if wanted and x is not None else {('vector', 0): dict(zip(d.sites, d.vectors, strict=False))}
 
 
 def _moment_table(lm: LM, m) -> pd.DataFrame:
@@ -511,7 +517,7 @@ def _direction_table(lm: LM, d: Direction) -> pd.DataFrame:
                 scale=float(c),
                 overall_magnitude=d.meta['overall_magnitude'][s],
             )
-            for s, n, c in zip(d.sites, d.norms, d.scale)
+            for s, n, c in zip(d.sites, d.norms, d.scale, strict=False)
         ]
     )
     if d.vectors.shape[1] != lm.model.get_input_embeddings().weight.shape[1]:
@@ -531,7 +537,7 @@ def _targets(lm: LM, items: pd.DataFrame, p: dict):
             f'the answers of {len(items) - len(keep)} of {len(items)} items begin with the same token: the effect on the next token cannot be measured'
         )
     own = [first[i][q.correct[i]] for i in keep]
-    others = [sorted(set(first[i]) - {g}) for i, g in zip(keep, own)]
+    others = [sorted(set(first[i]) - {g}) for i, g in zip(keep, own, strict=False)]
     return token_targets(lm, [q.prompts[i] for i in keep], own, others), items.iloc[
         keep
     ].reset_index(drop=True)
@@ -547,7 +553,7 @@ def _effects(r: Run, lm: LM, p: dict, sites: list[str], d: Direction, parts: dic
 
     def measure():
         parts = []
-        for s, v in zip(d.sites, d.vectors):
+        for s, v in zip(d.sites, d.vectors, strict=False):
             spot = place_at(lm, p['place'], s, v)
             for k in p['starts']:
                 with started(lm, k):
@@ -570,12 +576,15 @@ def _effects(r: Run, lm: LM, p: dict, sites: list[str], d: Direction, parts: dic
                     )
                 )
         e = pd.concat(parts, ignore_index=True)
-        label = dict(zip(t.names, items.reasoning.astype(bool)))
+        label = dict(zip(t.names, items.reasoning.astype(bool), strict=False))
         return e.assign(subset=[GOALS[0] if label[i] else GOALS[1] for i in e.id])
 
     e = r.part('effects', measure)
-    group = dict(zip(t.names, items.group))
-    one = lambda g: effect_table(g, g[g.strength == g.strength.iloc[0]].id.map(group).tolist())
+    group = dict(zip(t.names, items.group, strict=False))
+
+    def one(g):
+        return effect_table(g, g[g.strength == g.strength.iloc[0]].id.map(group).tolist())
+
     table = r.part(
         'effect_table',
         lambda: pd.concat(
@@ -623,7 +632,10 @@ def _accuracy(
         np.concatenate([b for b, _ in right]),
         np.concatenate([s for _, s in right]),
     )
-    tests, _, _ = (r.part(k, lambda t=t: t) for k, t in zip(('tests', 'elsewhere', 'flips'), made))
+    tests, _, _ = (
+        r.part(k, lambda t=t: t)
+        for k, t in zip(('tests', 'elsewhere', 'flips'), made, strict=False)
+    )
     cal = r.part(
         'calibrated', lambda: calibrate(x['select'], x['test'], grid, sel, best, by_start[0])
     )
@@ -691,7 +703,7 @@ def _lm_eval(r: Run, lm: LM, p: dict, d: Direction, chosen: dict | None) -> list
         edits = edits_of(lm, p, s, v, a, mu) if a else []
         t = r.part(
             f'lm_eval/{goal}',
-            lambda: (
+            lambda edits=edits: (
                 evaluate(
                     lm,
                     p['tasks'],

@@ -232,7 +232,7 @@ def _gather(found: list[dict], skipped: list[dict], mixed: bool) -> Runs:
     def stack(key):
         parts = [
             f[key].assign(**{c: r[c] for c in cols})
-            for f, (_, r) in zip(found, runs.iterrows())
+            for f, (_, r) in zip(found, runs.iterrows(), strict=False)
             if key in f
         ]
         return (
@@ -426,7 +426,7 @@ def table5(
         x, e = paper_interval(d.effect, level, 'less'), _worst_case(d, level)
         rows.append(
             dict(
-                zip(key, k),
+                zip(key, k, strict=False),
                 n_seeds=len(d),
                 base_accuracy=d.base_accuracy.mean(),
                 accuracy=d.accuracy.mean(),
@@ -469,7 +469,7 @@ def summary(
         )
         rows.append(
             dict(
-                zip(by, k),
+                zip(by, k, strict=False),
                 category=d.category.iloc[0],
                 seeds=len(d),
                 which=_ranges(d.seed),
@@ -541,15 +541,18 @@ def printed_table(
     if bounds not in ('', 'paper', 'nb'):
         raise SteerError(f"bounds is {bounds!r}; known: '', 'paper', 'nb'")
     lo, hi = (f'{bounds}_{c}' if bounds else c for c in ('low', 'high'))
-    show = lambda r: (
-        percent_points(r.effect)
-        + (
-            f' [{percent_points(r[lo])}, {percent_points(r[hi])}]'
-            if np.isfinite(r[lo]) and np.isfinite(r[hi])
-            else ' [one seed or two]'
+
+    def show(r):
+        return (
+            percent_points(r.effect)
+            + (
+                f' [{percent_points(r[lo])}, {percent_points(r[hi])}]'
+                if np.isfinite(r[lo]) and np.isfinite(r[hi])
+                else ' [one seed or two]'
+            )
+            + ('*' if not bounds and r.p_holm < 0.05 else '')
         )
-        + ('*' if not bounds and r.p_holm < 0.05 else '')
-    )
+
     index = [
         c
         for c in table.columns[: list(table.columns).index('n_seeds')]
@@ -581,7 +584,7 @@ def _intervals(t: pd.DataFrame, row: str, panel: str, title, kinds: tuple) -> al
             for c in ('effect', 'low', 'high', 'paper_low', 'paper_high')
         }
     )
-    arms = zip(kinds, ('paper_low', 'low'), ('paper_high', 'high'))
+    arms = zip(kinds, ('paper_low', 'low'), ('paper_high', 'high'), strict=False)
     d = pd.concat(
         [
             t[[row, panel, 'method', 'effect']].assign(interval=kind, lo=t[lo], hi=t[hi])
@@ -696,7 +699,10 @@ def category_chart(
     )
     size = table.groupby('category', sort=False)[['n_models', 'n_tasks']].max()
     known = table[np.isfinite(table.low)]
-    say = lambda k, one: f'{k} {one}' + 's' * bool(k != 1)
+
+    def say(k, one):
+        return f'{k} {one}' + 's' * bool(k != 1)
+
     t = table.assign(
         what=table.category.map(
             {

@@ -388,7 +388,10 @@ def read_sparsify(folder: str | Path) -> Transcoder:  # one place's folder, e.g.
 def _padded(t: Transcoder, m: int) -> Transcoder:
     "With features that are never active, up to m."
     n = m - t.features
-    wide = lambda v: torch.cat([v, v.new_zeros(n)])
+
+    def wide(v):
+        return torch.cat([v, v.new_zeros(n)])
+
     return (
         replace(
             t,

@@ -181,7 +181,10 @@ def random_transcoder(
 ) -> Transcoder:
     "A transcoder with random weights: for trials, and as a control."
     g, d_out = torch_rng('random transcoder', d_in, features, *key), d_out or d_in
-    draw = lambda *s: torch.randn(*s, generator=g)
+
+    def draw(*s):
+        return torch.randn(*s, generator=g)
+
     if activation in ('jumprelu', 'batchtopk') and threshold is None:
         threshold = 0.5
     theta = None if threshold is None else torch.full((features,), float(threshold))

@@ -64,7 +64,10 @@ def _equation_name(r: pd.DataFrame) -> str:
     if part == 'answer':
         return 'answer'
     r = r[r['last']]
-    term = lambda x: '±' if x.role == 'sign' else x.mention or 'd'
+
+    def term(x):
+        return '±' if x.role == 'sign' else x.mention or 'd'
+
     body = ''.join(term(x) for x in r.itertuples() if x.role in ('left', 'sign', 'right', 'value'))
     return f'{part}{f" {k}" if part == "chain" else ""}: {r.variable.iloc[0]}={body}'
 
@@ -192,7 +195,7 @@ def unrelated(
     gen, keep, pick, t = rng('unrelated', kind, seed), [], [], pp.table
     give, skeleton = t.source_answer.to_numpy(), t.source_skeleton.to_numpy()
     for i, (own, pair, near, mine) in enumerate(
-        zip(t.answer, t.source_answer, t.source_skeleton, t.skeleton)
+        zip(t.answer, t.source_answer, t.source_skeleton, t.skeleton, strict=False)
     ):
         ok = (
             (give == own if kind == 'same answer' else (give != own) & (give != pair))

@@ -178,7 +178,7 @@ def _update(
             f'the cache holds {len(old[0])} rows, this pass has {len(keys)}: make a new cache for a new batch'
         )
     pair = self.slots[slot] = tuple(
-        _grow(x, y, n + t, self.room) for x, y in zip(old, (keys, values))
+        _grow(x, y, n + t, self.room) for x, y in zip(old, (keys, values), strict=False)
     )
     if self.filled.get(slot, 0) < n:
         self._carry(slot, n)
@@ -186,9 +186,9 @@ def _update(
         before = self.slots[(*slot[:2], slot[2] - 1)]
         keys, values = (
             torch.where(frozen[:, None, :, None], b[:, :, n : n + t], y)
-            for b, y in zip(before, (keys, values))
+            for b, y in zip(before, (keys, values), strict=False)
         )
-    for x, y in zip(pair, (keys, values)):
+    for x, y in zip(pair, (keys, values), strict=False):
         x[:, :, n : n + t] = y
     self.filled[slot] = n + t
     return tuple(x[:, :, : n + t] for x in pair)
@@ -201,7 +201,7 @@ def _carry(self, slot: tuple, n: int) -> None:
         raise SteerError(
             f"tokens {f} to {n - 1} in the cache took fewer steps than the {slot[2] + 1} of this pass: run every pass with the same num_steps, or use lookup='latest-m4'"
         )
-    for x, y in zip(self.slots[slot], self.slots[before]):
+    for x, y in zip(self.slots[slot], self.slots[before], strict=False):
         x[:, :, f:n] = y[:, :, f:n]
 
 
