@@ -373,7 +373,17 @@ def api_page(module: str, names: list[str], essay: Page | None) -> str:
 
 
 def parameter_rows(module) -> list[tuple[str, str, str, str]]:
-    "Name, type, default and comment of an experiment's parameters, from the source of its `defaults`."
+    "Name, type, default and meaning of an experiment's parameters."
+    from steer_nb.params import param_table
+
+    if hasattr(module, 'Config'):
+        table = param_table(module.Config)
+        return [(r.name, r.type, repr(r.default), r.meaning) for r in table.itertuples(index=False)]
+    return _rows_of_defaults(module)
+
+
+def _rows_of_defaults(module) -> list[tuple[str, str, str, str]]:
+    "The same from the source of `defaults`, of an experiment without a dataclass of parameters."
     import io, tokenize
 
     source = inspect.getsource(module)
