@@ -545,8 +545,7 @@ def later_tail(
 def run_blocks(
     lm: LM,
     prefix: Prefix,  # a whole first pass
-    start: int
-    | Sequence[int],  # first block to run, or that of each cell; `len(prefix.calls)`: none
+    start: int | Sequence[int],  # first block, for all cells or each; `len(prefix.calls)`: none
     states: Tensor | None = None,  # (P, cells, tail, d) to start from; default: `prefix.arrive`
     *,
     between: Callable
@@ -555,7 +554,8 @@ def run_blocks(
 ) -> Tensor:  # (P, cells, tail, d) after the final norm
     "The tails again from a block on, in any number of cells at once; with the graph where gradients are enabled."
     n_blocks = len(prefix.calls)
-    starts = [start] if isinstance(start, int) else list(start)
+    n_cells = 1 if states is None else states.shape[1]
+    starts = [start] * n_cells if isinstance(start, int) else list(start)
     run = _TailRun(lm, prefix, between)
     with _attention_by(lm, run.attention):
         for depth in range(min(starts), n_blocks + 1):
