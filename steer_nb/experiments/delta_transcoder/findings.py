@@ -195,8 +195,8 @@ def feature_findings(
                 live=len(live),
                 n_new=n_new,
                 known=len(known),
-                tuned=known.factor_tuned.median(),
-                untuned=known.factor_untuned.median(),
+                tuned=live.factor_tuned.median(),
+                untuned=live.factor_untuned.median(),
                 never=int(live.factor_untuned.isna().sum()),
             )
         )
