@@ -6,7 +6,7 @@
   letters, no number twice in a folder.
 - A room imports from the rooms before it in `ROOMS` and from itself, never from a later one; modules import in no circle.
 - A name with an underscore stays in its module; nothing is looked up by a name made at run time.
-- At most six modules lie at the root.
+- At most six modules lie at the root; the names of the package are the same for editors and at run time.
 """
 
 import ast
@@ -180,6 +180,22 @@ def run_time_problems(modules: dict[str, Path]) -> list[str]:
     return bad
 
 
+def front_door_problems(package: Path) -> list[str]:
+    "Names that editors see under TYPE_CHECKING and those that are found at run time are the same."
+    tree = ast.parse((package / '__init__.py').read_text(encoding='utf-8'))
+    seen, found = {}, {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            seen |= {alias.asname: node.module for alias in node.names if alias.asname}
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_HOME':
+            found = ast.literal_eval(node.value)
+    odd = sorted(name for name in seen | found if seen.get(name) != found.get(name))
+    return [
+        f'steer_nb.{name}: TYPE_CHECKING says {seen.get(name)}, _HOME {found.get(name)}'
+        for name in odd
+    ]
+
+
 def _called(node) -> str:
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ''
 
@@ -201,7 +217,7 @@ def main():
     if not unknown:
         imports = {m: imports_of(m, p, modules) for m, p in modules.items()}
         bad += import_problems(imports) + circles(imports)
-    bad += run_time_problems(modules)
+    bad += run_time_problems(modules) + front_door_problems(root / 'steer_nb')
     for line in bad:
         print(f'PROBLEM {line}')
     print(f'structure: {len(modules)} modules, {len(bad)} problems')

@@ -203,24 +203,16 @@ def _full(run, lm, config, val, cells, vectors, answers) -> Generator:
 
 
 def _first_order(run, lm, config, val, cells, vectors, answers) -> Generator:
-    table, cost, arms = yield from first_order_steps(
-        lm,
-        val,
-        cells,
-        vectors,
-        config.fraction,
-        site=config.site,
-        positions=config.positions,
-        run=run,
-        key='screen',
-        desc='validation cells',
-        answers=answers,
-    )
-    return run.part('grid', lambda: choose(table, config.rule)), Arms(*arms), cost
+    return _screened(first_order_steps, run, lm, config, val, cells, vectors, answers=answers)
 
 
 def _halving(run, lm, config, val, cells, vectors, answers) -> Generator:
-    table, cost, arms = yield from halving_steps(
+    return _screened(halving_steps, run, lm, config, val, cells, vectors)
+
+
+def _screened(steps, run, lm, config, val, cells, vectors, **more) -> Generator:
+    "A part of the grid, as one of the screens chooses it."
+    table, cost, arms = yield from steps(
         lm,
         val,
         cells,
@@ -231,6 +223,7 @@ def _halving(run, lm, config, val, cells, vectors, answers) -> Generator:
         run=run,
         key='screen',
         desc='validation cells',
+        **more,
     )
     return run.part('grid', lambda: choose(table, config.rule)), Arms(*arms), cost
 
